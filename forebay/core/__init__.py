@@ -1,0 +1,1 @@
+"""The words that every other part shares. Standard library only."""

@@ -1,0 +1,1 @@
+"""Model code: checkpoint folders in, tensors out. Knows no queue, no HTTP."""

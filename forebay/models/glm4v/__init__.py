@@ -1,0 +1,1 @@
+"""The Glm4v / Glm46V architecture: vision tower, projector, decoder with M-RoPE."""

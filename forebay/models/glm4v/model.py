@@ -1,0 +1,50 @@
+"""The whole model: pictures and tokens in, logits out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from forebay.models.glm4v.config import Glm4vConfig
+from forebay.models.glm4v.text import Attend, Decoder
+from forebay.models.glm4v.vision import VisionTower
+
+
+class _Backbone(nn.Module):
+    """Holds the two towers under the names of the checkpoint."""
+
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.visual = VisionTower(config.vision)
+        self.language_model = Decoder(config.text)
+
+
+class Glm4vModel(nn.Module):
+    """Vision tower, projector, decoder and head; ``state_dict`` names are the checkpoint's."""
+
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _Backbone(config)
+        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.language_model.embed_tokens.weight
+
+    @property
+    def visual(self) -> VisionTower:
+        """The vision tower: ``visual(patches, grids) -> visual tokens``."""
+        return self.model.visual
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Return the embeddings [T, hidden] of token ids [T]."""
+        out: Tensor = self.model.language_model.embed_tokens(token_ids)
+        return out
+
+    def decode(self, embeds: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Run the decoder; see :meth:`forebay.models.glm4v.text.Decoder.forward`."""
+        out: Tensor = self.model.language_model(embeds, positions, attend)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the vocabulary logits [T, vocab] of hidden states [T, hidden]."""
+        out: Tensor = self.lm_head(hidden)
+        return out

@@ -1,0 +1,138 @@
+"""The language decoder over packed tokens. Who attends to what is the caller's business.
+
+Source: ``Glm4vTextModel`` of Hugging Face ``transformers``; parameter names are its own.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from forebay.models.glm4v.config import TextConfig
+from forebay.models.glm4v.layers import RMSNorm
+
+
+class Attend(Protocol):
+    """Causal attention of a packed batch: stores new keys and values, reads the old ones.
+
+    Called once a layer with ``q`` [T, heads, width] and ``k``, ``v`` [T, kv heads, width] of the
+    batch's T new tokens; returns [T, heads, width].
+    """
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+
+
+class TextAttention(nn.Module):
+    """Grouped-query attention with M-RoPE on a part of every head."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(width, config.num_attention_heads * config.head_dim, bias=True)
+        self.k_proj = nn.Linear(width, kv_width, bias=True)
+        self.v_proj = nn.Linear(width, kv_width, bias=True)
+        self.o_proj = nn.Linear(config.num_attention_heads * config.head_dim, width, bias=False)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """Map [T, hidden] to [T, hidden]."""
+        tokens = x.shape[0]
+        q = self.q_proj(x).view(tokens, -1, self.head_dim)
+        k = self.k_proj(x).view(tokens, -1, self.head_dim)
+        v = self.v_proj(x).view(tokens, -1, self.head_dim)
+        out = attend(self.layer, _rotate(q, *rotary), _rotate(k, *rotary), v)
+        return self.o_proj(out.reshape(tokens, -1))
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of the first dimensions; the rest pass through."""
+    width = cos.shape[-1]
+    turned, passed = x[..., :width], x[..., width:]
+    swapped = torch.stack((-turned[..., 1::2], turned[..., 0::2]), dim=-1).flatten(-2)
+    turned = turned * cos.to(x.dtype) + swapped * sin.to(x.dtype)
+    return torch.cat((turned, passed), dim=-1)
+
+
+class TextMLP(nn.Module):
+    """Gated MLP with the gate and the up projection in one matrix."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(
+            config.hidden_size, 2 * config.intermediate_size, bias=False
+        )
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [T, hidden] to [T, hidden]."""
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(up * F.silu(gate))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Attention and MLP, each with a norm before and a norm after."""
+
+    def __init__(self, config: TextConfig, layer: int) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.self_attn = TextAttention(config, layer)
+        self.mlp = TextMLP(config)
+        self.input_layernorm = RMSNorm(size, eps)
+        self.post_attention_layernorm = RMSNorm(size, eps)
+        self.post_self_attn_layernorm = RMSNorm(size, eps)
+        self.post_mlp_layernorm = RMSNorm(size, eps)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """Map [T, hidden] to [T, hidden]."""
+        mixed = self.self_attn(self.input_layernorm(x), rotary, attend)
+        x = x + self.post_self_attn_layernorm(mixed)
+        return x + self.post_mlp_layernorm(self.mlp(self.post_attention_layernorm(x)))
+
+
+class Decoder(nn.Module):
+    """The stack of decoder layers with its embedding table and its last norm."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, embeds: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Run the layers over packed tokens.
+
+        Args:
+            embeds: [T, hidden].
+            positions: temporal, height and width positions, [3, T].
+            attend: attention over the caller's cache.
+
+        Returns:
+            Hidden states [T, hidden] after the last norm.
+        """
+        rotary = self._rotary(positions)
+        x = embeds
+        for layer in self.layers:
+            x = layer(x, rotary, attend)
+        out: Tensor = self.norm(x)
+        return out
+
+    def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [T, 1, rotary_dim]; each section of the angles has its own axis."""
+        config = self.config
+        dim = config.rotary_dim
+        exponents = torch.arange(0, dim, 2, dtype=torch.float, device=positions.device) / dim
+        inverse = 1.0 / config.rope_theta**exponents
+        axis = torch.cat(
+            [torch.full((size,), at % 3) for at, size in enumerate(config.mrope_section)]
+        ).to(positions.device)
+        angles = positions.float()[axis].t() * inverse
+        angles = angles.repeat_interleave(2, dim=-1).unsqueeze(1)
+        return angles.cos(), angles.sin()

@@ -1,0 +1,263 @@
+"""The vision tower and its projector, over pictures of any sizes packed one after the other.
+
+Source: ``Glm4vVisionModel`` of Hugging Face ``transformers``; parameter names are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from forebay.models.glm4v.config import VisionConfig
+from forebay.models.glm4v.layers import RMSNorm
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedGrids:
+    """Where every patch of a packed batch sits. Built once a batch, read by every block.
+
+    ``rows`` and ``columns``: coordinates of each patch, [N]. ``groups``: for each distinct
+    picture length, that length and the indices [pictures, length] of its patches, so that
+    pictures of one length attend as one batch and none is padded.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    heights: Tensor
+    widths: Tensor
+    groups: tuple[tuple[int, Tensor | None], ...]
+
+    @classmethod
+    def build(cls, grids: Sequence[Grid], merge: int, device: torch.device) -> PackedGrids:
+        """Lay out the patches of ``grids`` (rows, columns) in the processor's merge order."""
+        rows, columns, heights, widths = [], [], [], []
+        starts: dict[int, list[int]] = {}
+        offset = 0
+        for height, width in grids:
+            y, x = _merge_order(height, width, merge)
+            rows.append(y)
+            columns.append(x)
+            heights.append(torch.full_like(y, height))
+            widths.append(torch.full_like(y, width))
+            starts.setdefault(height * width, []).append(offset)
+            offset += height * width
+        return cls(
+            rows=torch.cat(rows).to(device),
+            columns=torch.cat(columns).to(device),
+            heights=torch.cat(heights).to(device),
+            widths=torch.cat(widths).to(device),
+            groups=_groups(starts, device),
+        )
+
+
+def _merge_order(height: int, width: int, merge: int) -> tuple[Tensor, Tensor]:
+    """Coordinates of a picture's patches, the patches of one visual token side by side."""
+    y = torch.arange(height).view(-1, 1).expand(height, width)
+    x = torch.arange(width).view(1, -1).expand(height, width)
+    shape = (height // merge, merge, width // merge, merge)
+    y, x = (t.reshape(shape).permute(0, 2, 1, 3).reshape(-1) for t in (y, x))
+    return y, x
+
+
+def _groups(
+    starts: dict[int, list[int]], device: torch.device
+) -> tuple[tuple[int, Tensor | None], ...]:
+    if len(starts) == 1:  # one length: a view does, no gather
+        return ((next(iter(starts)), None),)
+    return tuple(
+        (length, (torch.tensor(at).view(-1, 1) + torch.arange(length)).to(device))
+        for length, at in starts.items()
+    )
+
+
+class PatchEmbed(nn.Module):
+    """One linear map of a patch's pixels.
+
+    The reference feeds each still picture twice along time; the sum of the two halves of the
+    kernel over one copy of the pixels is the same number for half the bytes.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
+        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, kernel, kernel)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map pixels [N, channels * patch * patch] to [N, hidden]."""
+        weight = self.proj.weight.sum(dim=2).flatten(1)
+        return F.linear(patches.to(weight.dtype), weight, self.proj.bias)
+
+
+class PositionEmbedding(nn.Module):
+    """Learned 2-D positions, sampled bicubically at each picture's own grid."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.image_size // config.patch_size
+        self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
+
+    def forward(self, grids: PackedGrids) -> Tensor:
+        """Return [N, hidden]."""
+        weight = self.position_embedding.weight
+        table = weight.view(self.side, self.side, -1).permute(2, 0, 1).unsqueeze(0).float()
+        x = (grids.columns + 0.5) / grids.widths * 2 - 1
+        y = (grids.rows + 0.5) / grids.heights * 2 - 1
+        at = torch.stack((x, y), dim=-1).view(1, -1, 1, 2).float()
+        sampled = F.grid_sample(
+            table, at, mode="bicubic", align_corners=False, padding_mode="border"
+        )
+        return sampled.view(weight.shape[1], -1).t().to(weight.dtype)
+
+
+class VisionAttention(nn.Module):
+    """Full attention inside each picture."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.qkv = nn.Linear(
+            config.hidden_size, config.hidden_size * 3, bias=config.attention_bias
+        )
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend over packed patches [N, hidden]."""
+        count, hidden = x.shape
+        q, k, v = self.qkv(x).view(count, 3, self.heads, -1).unbind(1)
+        q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+        out = torch.empty_like(v) if len(grids.groups) > 1 else v
+        for length, index in grids.groups:
+            if index is None:
+                parts = (t.view(-1, length, self.heads, t.shape[-1]) for t in (q, k, v))
+                out = _attend(*parts).reshape(count, self.heads, -1)
+            else:
+                out[index] = _attend(q[index], k[index], v[index])
+        return self.proj(out.reshape(count, hidden))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention over [pictures, length, heads, width], the same shape out."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the halves of every head, in fp32 as the reference does."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+class VisionMLP(nn.Module):
+    """Gated MLP of a vision block; its inner width is the decoder's hidden size."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        inner = config.out_hidden_size
+        self.gate_proj = nn.Linear(config.hidden_size, inner, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, hidden] to [N, hidden]."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm attention and MLP."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attn = VisionAttention(config)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """Map packed patches [N, hidden] to [N, hidden]."""
+        x = x + self.attn(self.norm1(x), grids, rotary)
+        return x + self.mlp(self.norm2(x))
+
+
+class Projector(nn.Module):
+    """From merged patches to the decoder's embedding space."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        width, inner = config.out_hidden_size, config.intermediate_size
+        self.proj = nn.Linear(width, width, bias=False)
+        self.post_projection_norm = nn.LayerNorm(width)
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [visual tokens, out_hidden] to the same shape."""
+        x = F.gelu(self.post_projection_norm(self.proj(x)))
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class VisionTower(nn.Module):
+    """Patches of any number of pictures in, visual tokens of all of them out."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = PositionEmbedding(config)
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
+        self.merger = Projector(config)
+        self.post_conv_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.downsample = nn.Conv2d(
+            config.hidden_size,
+            config.out_hidden_size,
+            config.spatial_merge_size,
+            config.spatial_merge_size,
+        )
+        self.post_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """Encode pictures.
+
+        Args:
+            patches: pixels [N, channels * patch * patch], all pictures one after the other, each
+                in merge order (see ``forebay.models.processor``).
+            grids: (rows, columns) in patches of each picture.
+
+        Returns:
+            Visual tokens [N / merge_unit, out_hidden] in the same order.
+        """
+        merge = self.config.spatial_merge_size
+        packed = PackedGrids.build(grids, merge, patches.device)
+        x = self.post_conv_layernorm(self.patch_embed(patches))
+        x = x + self.embeddings(packed)
+        rotary = self._rotary(packed)
+        for block in self.blocks:
+            x = block(x, packed, rotary)
+        return self._project(self.post_layernorm(x))
+
+    def _rotary(self, grids: PackedGrids) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [N, 1, head_dim] of the row and column angles."""
+        half = self.config.head_dim // 2
+        exponents = torch.arange(0, half, 2, dtype=torch.float, device=grids.rows.device) / half
+        inverse = 1.0 / self.config.rope_theta**exponents
+        angles = torch.cat(
+            (grids.rows[:, None] * inverse, grids.columns[:, None] * inverse), dim=-1
+        )
+        angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
+        return angles.cos(), angles.sin()
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Merge each ``merge_unit`` patches (a convolution over one cell is a matrix product)."""
+        cells = x.view(-1, self.config.merge_unit, x.shape[-1]).transpose(1, 2).flatten(1)
+        merged = F.linear(cells, self.downsample.weight.flatten(1), self.downsample.bias)
+        out: Tensor = self.merger(merged)
+        return out
