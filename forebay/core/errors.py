@@ -1,0 +1,166 @@
+"""Every error that a client can meet: its HTTP meaning, its code, and whether to try again.
+
+``docs/errors.md`` is generated from the classes of this file, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ForebayError(Exception):
+    """Base of the errors that a client is told about.
+
+    ``status``: HTTP status. ``code``: stable word for programs. ``retryable``: whether the same
+    request may succeed later. ``mend``: what to do, for the error's page. ``retry_after``:
+    seconds to wait before the next try, where it is known.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+    mend: ClassVar[str] = "Read the server's log for the request id and report it."
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(ForebayError):
+    """The request is not of the documented form (bad JSON, wrong type, unsupported field)."""
+
+    status = 400
+    code = "invalid_request"
+    mend = "Correct the field that the message names; the form is in /docs."
+
+
+class MissingPartError(InvalidRequestError):
+    """A part or field that the request needs is not there."""
+
+    code = "missing_part"
+    mend = "Send the missing part; `/predict` takes multipart `image` and `prompt`."
+
+
+class ModelNotFoundError(ForebayError):
+    """The request names a model that is not served here."""
+
+    status = 404
+    code = "model_not_found"
+    mend = "Use a name that GET /v1/models lists."
+
+
+class TaskNotFoundError(ForebayError):
+    """No such task: never accepted here, or its result has expired."""
+
+    status = 404
+    code = "task_not_found"
+    mend = "Check the id; results are kept for an hour by default. Send the request again."
+
+
+class InvalidImageError(ForebayError):
+    """A part that should be a picture is not one of the accepted formats, or is damaged."""
+
+    status = 422
+    code = "invalid_image"
+    mend = "Send a whole JPEG, PNG, WEBP, GIF or BMP file."
+
+
+class ImageTooLargeError(ForebayError):
+    """A picture has more pixels, or takes more visual tokens, than the limit."""
+
+    status = 413
+    code = "image_too_large"
+    mend = "Scale the picture down; the message states the limit and the picture's own figure."
+
+
+class BodyTooLargeError(ForebayError):
+    """The request's body is over the limit in bytes."""
+
+    status = 413
+    code = "body_too_large"
+    mend = "Send fewer or smaller pictures; the message states the limit."
+
+
+class PromptTooLongError(ForebayError):
+    """Prompt, pictures and answer together do not fit the model's context."""
+
+    status = 422
+    code = "prompt_too_long"
+    mend = "Shorten the prompt, send fewer or smaller pictures, or lower max_tokens."
+
+
+class QueueFullError(ForebayError):
+    """The queue is at its cap; the request was refused and nothing of it was kept."""
+
+    status = 503
+    code = "queue_full"
+    retryable = True
+    mend = "Wait for the seconds of Retry-After and send the request again."
+
+
+class QueueUnavailableError(ForebayError):
+    """The queue's server cannot be reached."""
+
+    status = 503
+    code = "queue_unavailable"
+    retryable = True
+    mend = "Wait for Retry-After; operators: `forebay doctor` says what is wrong."
+
+
+class TaskTimeoutError(ForebayError):
+    """The answer did not come within the time that a plain (unstreamed) call waits."""
+
+    status = 504
+    code = "answer_timeout"
+    retryable = True
+    mend = "Stream the answer, or submit with POST /predict and ask GET /result."
+
+
+class TaskCancelledError(ForebayError):
+    """The task was cancelled by its client."""
+
+    status = 409
+    code = "cancelled"
+    mend = "Send the request again if it is still wanted."
+
+
+class TaskExpiredError(ForebayError):
+    """The task's deadline passed before it had an answer."""
+
+    status = 504
+    code = "expired"
+    retryable = True
+    mend = "Give a later deadline, or send at a quieter time."
+
+
+class TaskFailedError(ForebayError):
+    """The engine could not answer this request."""
+
+    status = 500
+    code = "inference_failed"
+    mend = "Read the message; the same request is likely to fail again."
+
+
+class DeadLetterError(ForebayError):
+    """The task was delivered three times and each time its worker died or lost it."""
+
+    status = 500
+    code = "dead_letter"
+    mend = "The request itself may crash the engine; operators: look at the worker's log."
+
+
+def all_errors() -> list[type[ForebayError]]:
+    """Return every error class that a client can meet, the base first, then by definition."""
+    found: list[type[ForebayError]] = []
+    waiting: list[type[ForebayError]] = [ForebayError]
+    while waiting:
+        cls = waiting.pop(0)
+        found.append(cls)
+        waiting.extend(cls.__subclasses__())
+    return found
+
+
+def error_for_code(code: str) -> type[ForebayError]:
+    """Return the class of a stored code; an unknown one is an internal error."""
+    return next((cls for cls in all_errors() if cls.code == code), ForebayError)

@@ -1,0 +1,237 @@
+"""What others may ask of the queue: one narrow protocol for each kind of caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType, Protocol
+
+from forebay.core.events import Usage
+from forebay.core.lifecycle import State
+from forebay.core.request import (
+    DEFAULT_TENANT,
+    Cost,
+    InferenceRequest,
+    Priority,
+    TaskId,
+    Tenant,
+)
+
+Fence = NewType("Fence", int)
+"""Rises with every delivery of a task; a write with an older one is refused."""
+
+StreamId = NewType("StreamId", str)
+"""Place in a token stream; ``STREAM_START`` is before its first entry."""
+
+STREAM_START = StreamId("0-0")
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task at the door. ``deadline_s``: seconds from now after which it must not start."""
+
+    task_id: TaskId
+    request: InferenceRequest
+    cost: Cost
+    tenant: Tenant = DEFAULT_TENANT
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The queue holds the task. ``position``: tasks ahead of it, as an estimate."""
+
+    task_id: TaskId
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why a task has no answer; ``code`` is one of ``forebay.core.errors``."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """What the queue knows of a task. Times are seconds since the epoch, by the queue's clock."""
+
+    task_id: TaskId
+    state: State
+    model: str
+    tenant: Tenant
+    priority: Priority
+    created_s: float
+    leased_s: float | None = None
+    finished_s: float | None = None
+    deliveries: int = 0
+    text: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    error: TaskError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A task in a worker's hands until the lease expires or is renewed by a heartbeat."""
+
+    task_id: TaskId
+    fence: Fence
+    request: InferenceRequest
+    cost_total: int
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a leased task: an answer (``text``) or an ``error``."""
+
+    task_id: TaskId
+    fence: Fence
+    text: str = ""
+    finish_reason: str = "stop"
+    usage: Usage | None = None
+    error: TaskError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReply:
+    """What a worker must drop: leases that are no longer its own, and tasks to abort."""
+
+    lost: frozenset[TaskId] = frozenset()
+    cancelled: frozenset[TaskId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Size of the queue now. ``oldest_s``: age of the longest-waiting task, 0 when empty."""
+
+    waiting: int
+    leased: int
+    dead: int
+    waiting_tokens: int
+    oldest_s: float = 0.0
+
+
+class StreamKind(StrEnum):
+    """What an entry of a token stream says. The last three end the stream."""
+
+    DELTA = "delta"
+    RESTART = "restart"
+    DONE = "done"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing follows."""
+        return self in (StreamKind.DONE, StreamKind.ERROR, StreamKind.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One entry as a reader gets it. ``DONE`` and ``ERROR`` are written with the result itself."""
+
+    stream_id: StreamId
+    kind: StreamKind
+    text: str = ""
+    tokens: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWrite:
+    """New text of one leased task, to be appended if ``fence`` is still the current one."""
+
+    task_id: TaskId
+    fence: Fence
+    text: str
+    tokens: int
+
+
+class Submitter(Protocol):
+    """The door's side of the queue."""
+
+    async def enqueue(self, task: NewTask) -> Enqueued:
+        """Keep the task. Raises QueueFullError or QueueUnavailableError; then nothing is kept."""
+        ...
+
+    async def get(self, task_id: TaskId) -> TaskRecord | None:
+        """Return what is known of a task, or None when it is unknown or expired."""
+        ...
+
+    async def cancel(self, task_id: TaskId) -> bool:
+        """Ask for a task's end; False when it is unknown or already final."""
+        ...
+
+    async def depth(self) -> QueueDepth:
+        """Return the queue's size."""
+        ...
+
+    async def workers(self) -> int:
+        """Return how many workers have sent a sign of life lately."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise QueueUnavailableError unless the server answers."""
+        ...
+
+
+class LeaseHolder(Protocol):
+    """The worker's side of the queue."""
+
+    async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
+        """Lease up to ``limit`` tasks whose costs fit ``free_tokens`` (one always fits an idle worker)."""
+        ...
+
+    async def wait_for_work(self, timeout_s: float) -> None:
+        """Return when a task may be waiting, or after ``timeout_s``."""
+        ...
+
+    async def heartbeat(
+        self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
+    ) -> HeartbeatReply:
+        """Renew leases, and say that the worker lives."""
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> list[TaskId]:
+        """Store results whose fence is current; return the ids that were stored."""
+        ...
+
+    async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
+        """Give tasks back to the head of the queue without counting a delivery against them."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """Appends tokens."""
+
+    async def append(self, writes: Sequence[StreamWrite]) -> set[TaskId]:
+        """Append in one round trip; return the ids whose fence was stale (nothing was written)."""
+        ...
+
+
+class StreamReader(Protocol):
+    """Follows token streams: one multiplexed connection a process."""
+
+    def subscribe(
+        self, task_id: TaskId, after: StreamId = STREAM_START
+    ) -> AbstractAsyncContextManager[AsyncIterator[StreamEntry]]:
+        """Follow a task's stream from after ``after``; the iterator ends after a terminal entry."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Normalised pictures by the SHA-256 of their bytes."""
+
+    async def put(self, content: bytes) -> str:
+        """Store ``content`` whole or not at all; return its SHA-256 in hex."""
+        ...
+
+    async def get(self, sha256: str) -> bytes:
+        """Return the bytes. Raises KeyError when they are not there."""
+        ...
