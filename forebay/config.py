@@ -1,0 +1,220 @@
+"""The settings of every process: flag > environment > TOML file > default.
+
+Only composition roots read them. An unknown key and a bad value stop the start, with the key's
+name, and the nearest known one where the name was mistyped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX = "FOREBAY_"
+CONFIG_VARIABLE = "FOREBAY_CONFIG"
+CONFIG_FILE = Path("forebay.toml")
+DEMO_MODEL = "demo"
+PACKAGE_FOLDER = Path(__file__).parent
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each key at fault and its mend."""
+
+
+def default_data_dir() -> Path:
+    """Return the folder for state that outlives a process (XDG state home)."""
+    state_home = os.environ.get("XDG_STATE_HOME")
+    base = Path(state_home) if state_home else Path.home() / ".local" / "state"
+    return base / "forebay"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+    )
+
+    model: str = Field(DEMO_MODEL, description="Checkpoint folder, or `demo` for the built-in one.")
+    model_name: str = Field("", description="Name that clients send; empty: from the folder.")
+    model_aliases: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("glm-4v-flash",), description="Other names that clients may send, comma-separated."
+    )
+    device: str = Field("auto", description="Device of the engine: `auto`, `cpu`, `cuda`.")
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")
+
+    queue_url: str | None = Field(
+        None, description="Valkey or Redis (redis://, rediss://, unix://); unset: a private one."
+    )
+    queue_name: str = Field(
+        "main", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of the queue in the server."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder of the queue, pictures and logs."
+    )
+    max_waiting: int = Field(10_000, ge=1, description="Tasks that may wait; more are refused.")
+    max_waiting_tokens: int = Field(
+        50_000_000, ge=1, description="Tokens of cost that may wait; more are refused."
+    )
+    lease_s: float = Field(15.0, ge=1, le=600, description="A task's lease between heartbeats.")
+    max_deliveries: int = Field(3, ge=1, le=100, description="Deliveries before the dead letter.")
+    result_ttl_s: int = Field(3600, ge=1, description="How long a result is kept.")
+
+    max_body_bytes: int = Field(20 * 2**20, ge=1024, description="Largest request body.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height.")
+    max_images: int = Field(16, ge=1, description="Pictures in one request.")
+    image_side: int = Field(1024, ge=28, description="Longest side of a stored picture.")
+    image_quality: int = Field(85, ge=1, le=100, description="JPEG quality of a stored picture.")
+    image_processes: int = Field(2, ge=1, le=64, description="Processes that decode pictures.")
+    max_tokens_default: int = Field(256, ge=1, description="Answer tokens when none are asked.")
+    max_tokens_limit: int = Field(2048, ge=1, description="Most answer tokens one may ask.")
+    answer_timeout_s: float = Field(
+        600.0, gt=0, description="How long a plain (unstreamed) call waits for its answer."
+    )
+
+    workers: int = Field(1, ge=1, le=64, description="Worker processes on this machine.")
+    engine_threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: chosen.")
+    max_running: int = Field(16, ge=1, description="Sequences that an engine runs at once.")
+    token_budget: int = Field(2048, ge=16, description="Tokens that an engine takes in a step.")
+
+    drain_s: float = Field(20.0, ge=0, description="How long a stop waits for running tasks.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto`: lines for people on a terminal, JSON elsewhere."
+    )
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def model_folder(self) -> Path:
+        """The checkpoint's folder."""
+        if self.model == DEMO_MODEL:
+            return PACKAGE_FOLDER / "demo_model"
+        return Path(self.model).expanduser().absolute()
+
+    @property
+    def served_name(self) -> str:
+        """The model's name for clients: as set, else made from the folder's."""
+        if self.model_name:
+            return self.model_name
+        return "forebay-demo" if self.model == DEMO_MODEL else self.model_folder.name
+
+    @property
+    def blob_dir(self) -> Path:
+        """Folder of the normalised pictures."""
+        return self.data_dir / "blobs"
+
+    @property
+    def queue_dir(self) -> Path:
+        """Folder of the private queue server."""
+        return self.data_dir / "queue"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of status files and logs of the running processes."""
+        return self.data_dir / "run"
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables from which a child process reads these same settings."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"{ENV_PREFIX}{name.upper()}": _as_text(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, the strongest first; .env files and secret folders are not read."""
+        del dotenv_settings, file_secret_settings
+        file = _config_file(os.environ)
+        if file is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read the settings; a flag that is None was not given.
+
+    Raises:
+        SettingsError: an unknown key, a bad value, or a configuration file that cannot be read.
+    """
+    _refuse_unknown_variables(os.environ)
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(one) for one in error.errors())) from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the configuration file cannot be read: {error}") from error
+
+
+def _config_file(environment: Mapping[str, str]) -> Path | None:
+    named = environment.get(CONFIG_VARIABLE)
+    if named is None:
+        return CONFIG_FILE if CONFIG_FILE.is_file() else None
+    if not named:
+        return None
+    file = Path(named).expanduser()
+    if not file.is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {file}, which is not a file")
+    return file
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    unknown = [name for name in environment if name.startswith(ENV_PREFIX) and name not in known]
+    if unknown:
+        raise SettingsError(
+            "\n".join(f"{name}: no such setting{_nearest(name, known)}" for name in unknown)
+        )
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: no such setting{_nearest(key, set(Settings.model_fields))}"
+    return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}, got {error.get('input')!r}"
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
