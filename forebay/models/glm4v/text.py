@@ -45,7 +45,8 @@ class TextAttention(nn.Module):
         k = self.k_proj(x).view(tokens, -1, self.head_dim)
         v = self.v_proj(x).view(tokens, -1, self.head_dim)
         out = attend(self.layer, _rotate(q, *rotary), _rotate(k, *rotary), v)
-        return self.o_proj(out.reshape(tokens, -1))
+        mixed: Tensor = self.o_proj(out.reshape(tokens, -1))
+        return mixed
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ class DecoderLayer(nn.Module):
         """Map [T, hidden] to [T, hidden]."""
         mixed = self.self_attn(self.input_layernorm(x), rotary, attend)
         x = x + self.post_self_attn_layernorm(mixed)
-        return x + self.post_mlp_layernorm(self.mlp(self.post_attention_layernorm(x)))
+        fed: Tensor = self.post_mlp_layernorm(self.mlp(self.post_attention_layernorm(x)))
+        return x + fed
 
 
 class Decoder(nn.Module):

@@ -138,7 +138,8 @@ class VisionAttention(nn.Module):
                 out = _attend(*parts).reshape(count, self.heads, -1)
             else:
                 out[index] = _attend(q[index], k[index], v[index])
-        return self.proj(out.reshape(count, hidden))
+        mixed: Tensor = self.proj(out.reshape(count, hidden))
+        return mixed
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -183,7 +184,8 @@ class VisionBlock(nn.Module):
     def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Map packed patches [N, hidden] to [N, hidden]."""
         x = x + self.attn(self.norm1(x), grids, rotary)
-        return x + self.mlp(self.norm2(x))
+        fed: Tensor = self.mlp(self.norm2(x))
+        return x + fed
 
 
 class Projector(nn.Module):
