@@ -30,7 +30,7 @@ class GridRules:
 
     @classmethod
     def from_preprocessor(cls, raw: Mapping[str, Any]) -> GridRules:
-        """Read a parsed ``preprocessor_config.json``. Raises TypeError or ValueError on bad fields."""
+        """Read a parsed ``preprocessor_config.json``; bad fields raise TypeError or ValueError."""
         size = raw.get("size") or {}
         default = cls()
         return cls(

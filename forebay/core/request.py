@@ -42,7 +42,7 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A picture of a message: full SHA-256 (hex) of its normalised bytes, and its size in pixels."""
+    """A picture of a message: full SHA-256 (hex) of its normalised bytes, its size in pixels."""
 
     sha256: str
     width: int
@@ -121,7 +121,10 @@ class InferenceRequest:
     def images(self) -> tuple[ImagePart, ...]:
         """Every picture, in order of appearance (a picture shown twice appears twice)."""
         return tuple(
-            part for message in self.messages for part in message.parts if isinstance(part, ImagePart)
+            part
+            for message in self.messages
+            for part in message.parts
+            if isinstance(part, ImagePart)
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class LeaseHolder(Protocol):
     """The worker's side of the queue."""
 
     async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
-        """Lease up to ``limit`` tasks whose costs fit ``free_tokens`` (one always fits an idle worker)."""
+        """Lease up to ``limit`` tasks whose costs fit ``free_tokens``; an idle worker gets one."""
         ...
 
     async def wait_for_work(self, timeout_s: float) -> None:

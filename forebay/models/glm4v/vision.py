@@ -121,9 +121,7 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.qkv = nn.Linear(
-            config.hidden_size, config.hidden_size * 3, bias=config.attention_bias
-        )
+        self.qkv = nn.Linear(config.hidden_size, config.hidden_size * 3, bias=config.attention_bias)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
