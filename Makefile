@@ -1,0 +1,56 @@
+# One verb a line; `make` alone lists them. Everything installs itself into .venv on first use.
+# ARGS is handed on: make demo ARGS=--once. TORCH=cpu|default overrides the choice of torch's build.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
+TORCH ?= auto
+BIN := .venv/bin
+CHECKED := forebay tests scripts training
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest slow browser screenshots docs lock install install-dev chromium clean
+
+help:  ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: install  ## the whole stack, a burst of 50 pictures at once, then the page stays up
+	@$(BIN)/forebay demo $(ARGS)
+serve: install  ## the whole stack
+	@$(BIN)/forebay serve $(ARGS)
+ask: install  ## one question: make ask ARGS='picture.jpg "What is the price?"'
+	@$(BIN)/forebay ask $(ARGS)
+doctor: install  ## what is wrong on this machine, and its mend
+	@$(BIN)/forebay doctor $(ARGS)
+
+test: check chromium pytest  ## lint, types, layers and every test but the slow ones
+check: lint types layers  ## what needs no test run
+lint: install-dev  ## style, and formatting as it should be
+	@$(BIN)/ruff check $(CHECKED) && $(BIN)/ruff format --check $(CHECKED)
+types: install-dev  ## strict type checking
+	@$(BIN)/mypy
+layers: install-dev  ## the one-way street: who may import whom
+	@$(BIN)/lint-imports
+pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
+	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
+slow: install-dev chromium  ## every test, the slow ones too
+	@$(BIN)/pytest $(ARGS)
+
+fmt: install-dev  ## format and mend what can be mended
+	@$(BIN)/ruff format $(CHECKED) && $(BIN)/ruff check --fix $(CHECKED)
+docs: install-dev  ## write the pages that are generated from the code
+	@$(BIN)/python -m scripts.settings_doc
+screenshots: install-dev chromium  ## docs/images, from the real stack
+	@$(BIN)/python -m scripts.screenshots
+browser: install-dev  ## Playwright's own Chromium, where the system has none
+	@$(BIN)/playwright install chromium
+lock: install-dev  ## requirements/*.lock anew from pyproject.toml (ARGS=--upgrade)
+	@$(BIN)/python scripts/lock.py $(ARGS)
+
+install:
+	@$(PYTHON) scripts/bootstrap.py engine --torch $(TORCH)
+install-dev:
+	@$(PYTHON) scripts/bootstrap.py dev --torch $(TORCH)
+chromium:
+	@sh scripts/ensure_chromium.sh
+clean:  ## remove the environment and every cache
+	rm -rf .venv .ready-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

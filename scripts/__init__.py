@@ -1,0 +1,1 @@
+"""Commands of the repository: installing, locks, generated docs, screenshots."""
