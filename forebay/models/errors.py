@@ -23,3 +23,7 @@ class MissingFileError(CheckpointError):
 
 class CorruptFileError(CheckpointError):
     """A file is there but cannot be read as what its name says (truncated, not JSON, ...)."""
+
+
+class WeightsMismatchError(CheckpointError):
+    """The weights are not those that ``config.json`` describes (missing, extra, wrong shape)."""
