@@ -1,1 +1,1 @@
-"""The process that leases tasks, runs the engine and publishes answers, and the tree it lives in."""
+"""The process that leases tasks and answers them, and the process tree that it lives in."""

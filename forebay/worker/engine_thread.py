@@ -1,0 +1,171 @@
+"""The one thread that steps the engine, and the two bounded ways in and out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from forebay.core.errors import ForebayError
+from forebay.core.events import EngineEvent, Failed
+from forebay.core.request import InferenceRequest, TaskId
+
+MAX_UNPUBLISHED_STEPS = 8
+"""Steps that may run ahead of the publisher; then the engine waits for it."""
+
+
+class StepOutput(Protocol):
+    """What one step returns."""
+
+    @property
+    def events(self) -> Sequence[EngineEvent]:
+        """What happened to the sequences, in order."""
+        ...
+
+
+class EnginePort(Protocol):
+    """What a worker asks of an engine. ``prepare`` may be called from any thread."""
+
+    def prepare(
+        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+    ) -> Any:
+        """Do the slow work before the device. Raises ForebayError."""
+        ...
+
+    def add(self, prepared: Any) -> None:
+        """Take a prepared request among the waiting. Raises ForebayError."""
+        ...
+
+    def abort(self, task_id: TaskId) -> Any:
+        """Drop a sequence; an unknown one is no error."""
+        ...
+
+    def step(self) -> StepOutput:
+        """Advance every running sequence."""
+        ...
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        ...
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of KV cache that are not taken."""
+        ...
+
+
+class EngineBrokenError(Exception):
+    """A step raised: the engine's state is unknown and the process must start anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Add:
+    task_id: TaskId
+    prepared: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Abort:
+    task_id: TaskId
+
+
+class EngineThread:
+    """Steps an engine while it has work; hands over its events to the event loop.
+
+    ``add`` and ``abort`` are called on the loop and take effect before the next step. The inbox
+    is bounded by its caller: it holds at most an add and an abort for each lease.
+    """
+
+    def __init__(self, engine: EnginePort) -> None:
+        self._engine = engine
+        self._inbox: deque[_Add | _Abort] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._room = threading.Semaphore(MAX_UNPUBLISHED_STEPS)
+        self._outbox: asyncio.Queue[Sequence[EngineEvent] | Exception] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; events go to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self, timeout_s: float = 10.0) -> bool:
+        """End the thread after its present step; False when that step outlasts ``timeout_s``."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._room.release()
+        await asyncio.to_thread(self._thread.join, timeout_s)
+        return not self._thread.is_alive()
+
+    def add(self, task_id: TaskId, prepared: Any) -> None:
+        """Hand a prepared request to the engine; a refusal comes back as a ``Failed`` event."""
+        self._send(_Add(task_id, prepared))
+
+    def abort(self, task_id: TaskId) -> None:
+        """Have the engine drop a sequence."""
+        self._send(_Abort(task_id))
+
+    async def next_events(self) -> list[EngineEvent]:
+        """Return the events of every step since the last call, waiting for one at least.
+
+        Raises:
+            EngineBrokenError: a step raised; no events follow.
+        """
+        batches = [await self._outbox.get()]
+        while not self._outbox.empty():
+            batches.append(self._outbox.get_nowait())
+        events: list[EngineEvent] = []
+        for batch in batches:
+            if isinstance(batch, Exception):
+                raise EngineBrokenError(f"{type(batch).__name__}: {batch}") from batch
+            self._room.release()
+            events.extend(batch)
+        return events
+
+    def _send(self, command: _Add | _Abort) -> None:
+        with self._changed:
+            self._inbox.append(command)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (commands := self._next_commands()) is not None:
+                refused = [event for command in commands if (event := self._obey(command))]
+                stepped = self._engine.step().events if self._engine.has_work else ()
+                if refused or stepped:
+                    self._room.acquire()
+                    self._hand_over([*refused, *stepped])
+        except Exception as error:  # noqa: BLE001  (the publisher raises it again)
+            self._hand_over(error)
+
+    def _next_commands(self) -> list[_Add | _Abort] | None:
+        """Return what was asked since the last step, waiting while idle; None at the end."""
+        with self._changed:
+            while not (self._stopping or self._inbox or self._engine.has_work):
+                self._changed.wait()
+            if self._stopping:
+                return None
+            commands = list(self._inbox)
+            self._inbox.clear()
+            return commands
+
+    def _obey(self, command: _Add | _Abort) -> Failed | None:
+        if isinstance(command, _Abort):
+            self._engine.abort(command.task_id)
+            return None
+        try:
+            self._engine.add(command.prepared)
+        except ForebayError as error:
+            return Failed(command.task_id, error.code, error.message)
+        return None
+
+    def _hand_over(self, batch: Sequence[EngineEvent] | Exception) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._outbox.put_nowait, batch)

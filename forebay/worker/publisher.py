@@ -1,0 +1,132 @@
+"""What a worker writes to the queue: tokens, results, leases given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from forebay.core.errors import QueueUnavailableError
+from forebay.core.events import TokenDelta
+from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
+from forebay.worker.leases import HeldLeases, LeaseKey
+
+log = structlog.get_logger("forebay.worker")
+T = TypeVar("T")
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a worker has done since its start."""
+
+    answered: int = 0
+    failed: int = 0
+
+
+class Publisher:
+    """Writes under the fence, and keeps ``held`` true to what was written.
+
+    ``abort`` has the engine drop a run. ``retry_s``: how long a write is tried while the queue is
+    away; past it the leases are left to expire, and their tasks are delivered again.
+    """
+
+    def __init__(
+        self,
+        queue: LeaseHolder,
+        streams: StreamWriter,
+        held: HeldLeases,
+        *,
+        abort: Callable[[LeaseKey], None],
+        retry_s: float,
+    ) -> None:
+        self.tally = Tally()
+        self._queue = queue
+        self._streams = streams
+        self._held = held
+        self._abort = abort
+        self._retry_s = retry_s
+
+    async def append(self, deltas: Sequence[TokenDelta]) -> None:
+        """Publish new text, a task's deltas joined, in one round trip.
+
+        A failed append may or may not have been written; writing again could double the text. So
+        its tasks go back to the queue: the next delivery begins their streams anew.
+        """
+        writes = self._writes(deltas)
+        if not writes:
+            return
+        try:
+            stale = await self._streams.append(writes)
+        except QueueUnavailableError as error:
+            log.warning("queue_unavailable", during="append", reason=error.message)
+            await self.release([(one.task_id, one.fence) for one in writes], why="append_failed")
+        else:
+            gone = [(one.task_id, one.fence) for one in writes if one.task_id in stale]
+            self.drop(gone, why="stale_fence")
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Store results. Storing again is safe: the fence makes the second one void."""
+        if not outcomes:
+            return
+        stored = await self._persist("finish", lambda: self._queue.finish(outcomes))
+        for outcome in outcomes:
+            if stored is not None and outcome.task_id in stored:
+                self._count(outcome)
+            self._held.drop((outcome.task_id, outcome.fence))
+
+    async def release(self, keys: Sequence[LeaseKey], *, why: str) -> None:
+        """Stop working on these tasks and give them back to the head of the queue."""
+        held = [key for key in keys if self._held.holds(key)]
+        if not held:
+            return
+        for key in held:
+            self._abort(key)
+        await self._persist("release", lambda: self._queue.release(held))
+        self.drop(held, why=why)
+
+    def drop(self, keys: Sequence[LeaseKey], *, why: str) -> None:
+        """Forget deliveries that are no longer this worker's, and stop working on them."""
+        for key in keys:
+            if not self._held.holds(key):
+                continue
+            log.info("lease_dropped", task_id=key[0], fence=key[1], why=why)
+            if self._held.drop(key):
+                self._abort(key)
+
+    def _writes(self, deltas: Sequence[TokenDelta]) -> list[StreamWrite]:
+        joined: dict[LeaseKey, tuple[str, int]] = {}
+        for delta in deltas:
+            key = self._held.of_run(delta.task_id)
+            if key is not None:
+                text, tokens = joined.get(key, ("", 0))
+                joined[key] = (text + delta.text, tokens + delta.tokens)
+        return [StreamWrite(*key, *new) for key, new in joined.items() if new[0]]
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self.tally.answered += 1
+            return
+        self.tally.failed += 1
+        log.warning("task_failed", task_id=outcome.task_id, code=outcome.error.code)
+
+    async def _persist(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat a write until the queue takes it; None after ``retry_s`` without success."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._retry_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await call()
+            except QueueUnavailableError as error:
+                log.warning("queue_unavailable", during=what, reason=error.message)
+            if clock() + pause_s > deadline:
+                log.error("left_to_expire", during=what)
+                return None
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

@@ -1,0 +1,205 @@
+"""The worker: leases tasks, has the engine answer them, publishes tokens, stores the results.
+
+Three tasks on the event loop (claim, publish, heartbeat), the engine on a thread of its own, and a
+few threads that prepare requests. What each may assume:
+
+- A lease is in ``HeldLeases`` from claim to end; whatever arrives for another one is ignored.
+- The fence is compared by the queue at every write, so a lost lease can do no harm here.
+- Tokens of a task are published before its result, both by the same loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from forebay.core.errors import (
+    ForebayError,
+    QueueUnavailableError,
+    TaskCancelledError,
+    TaskFailedError,
+)
+from forebay.core.events import EngineEvent, Failed, Finished, TokenDelta
+from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
+from forebay.worker.engine_thread import EnginePort, EngineThread
+from forebay.worker.leases import HeldLeases, LeaseKey, key_of, run_id
+from forebay.worker.publisher import Publisher
+from forebay.worker.status import Phase
+
+log = structlog.get_logger("forebay.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How much a worker takes on. Times in seconds.
+
+    ``max_leases``: tasks held at once, a few more than the engine runs so that the next ones are
+    prepared meanwhile. ``max_tokens``: their costs together. ``retry_s``: how long a write is
+    tried while the queue is away.
+    """
+
+    max_leases: int = 20
+    max_tokens: int = 16_384
+    heartbeat_s: float = 1.0
+    idle_wait_s: float = 1.0
+    drain_s: float = 20.0
+    retry_s: float = 30.0
+    prepare_threads: int = 2
+
+
+class Worker:
+    """One engine's hands. ``name`` stays the same over restarts of the process."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        queue: LeaseHolder,
+        streams: StreamWriter,
+        blobs: BlobStore,
+        engine: EnginePort,
+        limits: WorkerLimits,
+        on_heartbeat: Callable[[Worker], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.phase = Phase.READY
+        self.held = HeldLeases(limits.max_leases, limits.max_tokens)
+        self._queue = queue
+        self._blobs = blobs
+        self._engine = engine
+        self._limits = limits
+        self._on_heartbeat = on_heartbeat
+        self._thread = EngineThread(engine)
+        self.publisher = Publisher(
+            queue,
+            streams,
+            self.held,
+            abort=lambda key: self._thread.abort(run_id(key)),
+            retry_s=limits.retry_s,
+        )
+
+    async def run(self, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+        """Work until ``stop``, then drain; ``hurry`` ends the drain at once.
+
+        Raises:
+            EngineBrokenError (in a group): a step raised. The leases are left behind, and the
+                queue delivers those tasks again.
+        """
+        self._thread.start()
+        pool = ThreadPoolExecutor(self._limits.prepare_threads, "prepare")
+        try:
+            async with asyncio.TaskGroup() as group:
+                heartbeat = group.create_task(self._heartbeat_loop())
+                publish = group.create_task(self._publish_loop())
+                await self._claim_loop(stop, pool, group)
+                await self._drain(hurry or asyncio.Event())
+                heartbeat.cancel()
+                publish.cancel()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not await self._thread.stop():
+                log.error("engine_thread_stuck")
+
+    async def _claim_loop(
+        self, stop: asyncio.Event, pool: ThreadPoolExecutor, group: asyncio.TaskGroup
+    ) -> None:
+        while not stop.is_set():
+            if self.held.room < 1:
+                await self.held.wait_for_drop(self._limits.idle_wait_s)
+                continue
+            for lease in await self._claim():
+                self.held.take(lease)
+                group.create_task(self._prepare(lease, pool))
+
+    async def _claim(self) -> list[Lease]:
+        """Claim what there is room for; when there is nothing, wait a little for work."""
+        try:
+            leases = await self._queue.claim(self.name, self.held.room, self.held.free_tokens)
+            if not leases:
+                await self._queue.wait_for_work(self._limits.idle_wait_s)
+        except QueueUnavailableError as error:
+            log.warning("queue_unavailable", during="claim", reason=error.message)
+            await asyncio.sleep(self._limits.idle_wait_s)
+            return []
+        return leases
+
+    async def _prepare(self, lease: Lease, pool: ThreadPoolExecutor) -> None:
+        """Bring a leased task into the engine, or end it with the reason why that cannot be."""
+        key = key_of(lease)
+        try:
+            names = dict.fromkeys(image.sha256 for image in lease.request.images)
+            images = {sha256: await self._blobs.get(sha256) for sha256 in names}
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                pool, self._engine.prepare, run_id(key), lease.request, images
+            )
+        except KeyError:
+            await self._refuse(key, TaskFailedError("a picture of this task is gone"))
+        except ForebayError as error:
+            await self._refuse(key, error)
+        except Exception:
+            log.exception("prepare_failed", task_id=lease.task_id)
+            await self._refuse(key, TaskFailedError("the request could not be prepared"))
+        else:
+            if self.held.enter_engine(key):
+                self._thread.add(run_id(key), prepared)
+
+    async def _refuse(self, key: LeaseKey, error: ForebayError) -> None:
+        if self.held.holds(key):
+            outcome = Outcome(*key, error=TaskError(error.code, error.message))
+            await self.publisher.finish([outcome])
+
+    async def _publish_loop(self) -> None:
+        while True:
+            events = await self._thread.next_events()
+            await self.publisher.append([one for one in events if isinstance(one, TokenDelta)])
+            await self.publisher.finish(self._outcomes(events))
+
+    def _outcomes(self, events: Sequence[EngineEvent]) -> list[Outcome]:
+        outcomes = []
+        for event in events:
+            key = self.held.of_run(event.task_id)
+            if key is None:
+                continue
+            match event:
+                case Finished(_, text, reason, usage):
+                    outcomes.append(Outcome(*key, text, reason.value, usage))
+                case Failed(_, code, message):
+                    outcomes.append(Outcome(*key, error=TaskError(code, message)))
+        return outcomes
+
+    async def _heartbeat_loop(self) -> None:
+        while True:
+            await self._heartbeat()
+            self._on_heartbeat(self)
+            await asyncio.sleep(self._limits.heartbeat_s)
+
+    async def _heartbeat(self) -> None:
+        """Renew every lease; drop what is lost, end what was cancelled."""
+        keys = self.held.keys()
+        try:
+            reply = await self._queue.heartbeat(self.name, keys)
+        except QueueUnavailableError as error:
+            log.warning("queue_unavailable", during="heartbeat", reason=error.message)
+            return
+        self.publisher.drop([key for key in keys if key[0] in reply.lost], why="lost")
+        for key in keys:
+            if key[0] in reply.cancelled and self.held.holds(key):
+                self._thread.abort(run_id(key))
+                await self._refuse(key, TaskCancelledError("cancelled by its client"))
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Give back what the engine does not have, wait for the rest, then give that back too."""
+        self.phase = Phase.DRAINING
+        self._on_heartbeat(self)
+        log.info("draining", held=len(self.held))
+        await self.publisher.release(self.held.keys_outside_engine(), why="drain")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._limits.drain_s
+        while len(self.held) and not hurry.is_set() and clock() < deadline:
+            await self.held.wait_for_drop(0.2)
+        await self.publisher.release(self.held.keys(), why="drain_deadline")
+        log.info("drained", answered=self.publisher.tally.answered)
