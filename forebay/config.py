@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from forebay.queue.limits import QueueLimits
+
 ENV_PREFIX = "FOREBAY_"
 CONFIG_VARIABLE = "FOREBAY_CONFIG"
 CONFIG_FILE = Path("forebay.toml")
@@ -139,6 +141,16 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Folder of status files and logs of the running processes."""
         return self.data_dir / "run"
+
+    def queue_limits(self) -> QueueLimits:
+        """Return the queue's limits; every process of a queue must use the same ones."""
+        return QueueLimits(
+            max_waiting=self.max_waiting,
+            max_waiting_tokens=self.max_waiting_tokens,
+            lease_s=self.lease_s,
+            result_ttl_s=self.result_ttl_s,
+            max_deliveries=self.max_deliveries,
+        )
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables from which a child process reads these same settings."""

@@ -1,0 +1,164 @@
+"""One child process of the stack: started, watched, restarted with a growing pause, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+
+log = structlog.get_logger("forebay.supervisor")
+
+LOG_LIMIT_BYTES: Final = 10 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How to run a child. ``arguments`` follow ``python -m forebay``.
+
+    ``log_file``: where its output goes (one older file is kept); None: this process's own.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log_file: Path | None = None
+    pass_fds: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """When a dead child is started again. Times in seconds.
+
+    The pause doubles from ``first_s`` to ``longest_s`` and starts over after a life of
+    ``healthy_s``. ``tries_to_start``: deaths in a row before the first readiness that are borne.
+    """
+
+    first_s: float = 0.1
+    longest_s: float = 15.0
+    healthy_s: float = 30.0
+    tries_to_start: int = 3
+
+
+class ChildFailedError(Exception):
+    """A child died again and again before it was ever ready."""
+
+
+async def _no_one_mourns(child: Child) -> None:
+    del child
+
+
+class Child:
+    """A process kept alive until ``stop``.
+
+    It gets a session of its own, so a terminal's Ctrl-C reaches the supervisor alone and the stop
+    keeps its order; its standard input is the leash (see ``forebay.worker.leash``). ``on_death``
+    runs after each unasked end, before the restart.
+    """
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        policy: RestartPolicy | None = None,
+        on_death: Callable[[Child], Awaitable[None]] = _no_one_mourns,
+    ) -> None:
+        self.spec = spec
+        self.ready = False
+        self.starts = 0
+        self._policy = policy or RestartPolicy()
+        self._on_death = on_death
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the present life, None between two lives."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the process."""
+        with _output(self.spec.log_file) as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "forebay", *self.spec.arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=dict(self.spec.environment),
+                pass_fds=self.spec.pass_fds,
+                start_new_session=True,
+            )
+        self.starts += 1
+        log.info("started", child=self.spec.name, pid=self._process.pid, life=self.starts)
+
+    async def keep_alive(self) -> None:
+        """Restart the process whenever it ends, until ``stop``.
+
+        Raises:
+            ChildFailedError: it ended ``tries_to_start`` times and was never ready.
+        """
+        pause_s = self._policy.first_s
+        clock = asyncio.get_running_loop().time
+        while self._process is not None:
+            began = clock()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            lived_s = clock() - began
+            log.warning("ended", child=self.spec.name, code=code, after_s=round(lived_s, 1))
+            await self._on_death(self)
+            if not self.ready and self.starts >= self._policy.tries_to_start:
+                raise ChildFailedError(
+                    f"{self.spec.name} ended {self.starts} times and was never ready "
+                    f"(exit code {code}).{self.log_tail()}"
+                )
+            if lived_s > self._policy.healthy_s:
+                pause_s = self._policy.first_s
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._policy.longest_s)
+            if self._stopping:
+                return
+            await self.start()
+            if self._stopping:  # the stop came while this start was under way and saw no process
+                self._process.kill()
+
+    async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
+        """End the process: SIGTERM, then SIGKILL after ``grace_s`` or at ``hurry``."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        waits = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())]
+        await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        for one in waits:
+            one.cancel()
+        if process.returncode is None:
+            log.warning("killed", child=self.spec.name, pid=process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await process.wait()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the end of the log file to show with a failure; empty without a file."""
+        path = self.spec.log_file
+        if path is None or not path.is_file():
+            return ""
+        tail = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        return "\n".join([f" The end of {path}:", *tail])
+
+
+def _output(path: Path | None) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    if path is None:
+        return contextlib.nullcontext(None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size > LOG_LIMIT_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")

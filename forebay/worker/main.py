@@ -1,0 +1,118 @@
+"""The worker process: composition root of queue, blobs and engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import structlog
+
+from forebay.config import Settings
+from forebay.engine.engine import Engine, EngineLimits
+from forebay.logs import configure_logs
+from forebay.queue.blobs import FolderBlobs
+from forebay.queue.connection import connect
+from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.token_stream import RedisTokenStreams
+from forebay.worker.signals import StopSignal
+from forebay.worker.status import Phase, WorkerStatus, peak_memory_bytes, write_status
+from forebay.worker.worker import Worker, WorkerLimits
+
+log = structlog.get_logger("forebay.worker")
+
+AHEAD = 4
+"""Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
+
+FULL_BEATS_A_LEASE = 5
+LONGEST_BEAT_S = 1.0
+"""A cancel reaches a running task within a heartbeat, so beats are at most a second apart."""
+
+
+def run(settings: Settings, name: str) -> None:
+    """Load the model, then answer tasks until SIGTERM or SIGINT.
+
+    Raises:
+        CheckpointError: the model's folder cannot be served.
+        QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
+    """
+    configure_logs(name, level=settings.log_level, form=settings.log_format)
+    _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
+    began = time.monotonic()
+    engine = load_engine(settings)
+    log.info(
+        "model_warm",
+        model=settings.served_name,
+        after_s=round(time.monotonic() - began, 1),
+        free_tokens=engine.free_tokens,
+        peak_mb=peak_memory_bytes() // 2**20,
+    )
+    asyncio.run(_work(settings, name, engine))
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the checkpoint and run a picture through it, so that the first request is not slow."""
+    engine = Engine.from_folder(
+        settings.model_folder,
+        limits=EngineLimits(max_running=settings.max_running, token_budget=settings.token_budget),
+        threads=settings.engine_threads or None,
+        device=settings.device,
+    )
+    engine.warm_up()
+    return engine
+
+
+async def _work(settings: Settings, name: str, engine: Engine) -> None:
+    if settings.queue_url is None:
+        raise ValueError("a worker needs queue_url: the queue that it serves")
+    redis = connect(settings.queue_url)
+    try:
+        queue = RedisQueue(redis, settings.queue_name, settings.queue_limits())
+        await queue.start()
+        reaped = await queue.reap(name)
+        if reaped:
+            log.warning("reaped_own_leases", tasks=len(reaped))
+        worker = Worker(
+            name,
+            queue=queue,
+            streams=RedisTokenStreams(redis, settings.queue_name),
+            blobs=FolderBlobs(settings.blob_dir),
+            engine=engine,
+            limits=worker_limits(settings, engine.free_tokens),
+            on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),
+        )
+        with StopSignal().listening() as stop:
+            await worker.run(stop.asked, stop.hurried)
+    finally:
+        await redis.aclose()
+
+
+def worker_limits(settings: Settings, free_tokens: int) -> WorkerLimits:
+    """Return what a worker with an idle engine of ``free_tokens`` may take on."""
+    return WorkerLimits(
+        max_leases=settings.max_running + AHEAD,
+        max_tokens=free_tokens,
+        heartbeat_s=min(settings.lease_s / FULL_BEATS_A_LEASE, LONGEST_BEAT_S),
+        drain_s=settings.drain_s,
+    )
+
+
+def _status_of(worker: Worker, settings: Settings) -> WorkerStatus:
+    return WorkerStatus(
+        name=worker.name,
+        pid=os.getpid(),
+        phase=worker.phase,
+        model=settings.served_name,
+        held=len(worker.held),
+        answered=worker.publisher.tally.answered,
+        failed=worker.publisher.tally.failed,
+        peak_bytes=peak_memory_bytes(),
+    )
+
+
+def _report(settings: Settings, status: WorkerStatus) -> None:
+    """Write the sign of life; a full disk must not end a worker that can still answer."""
+    try:
+        write_status(settings.run_dir, status)
+    except OSError as error:
+        log.warning("status_not_written", reason=str(error))

@@ -1,0 +1,274 @@
+"""The process tree of ``forebay serve``: queue server, API, workers.
+
+Started in that order, each restarted when it dies, stopped from the door inwards: the API first,
+so that nothing new is accepted; then the workers, which finish or give back what they hold; the
+queue server last, because everything is written to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx
+import structlog
+
+from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings
+from forebay.core.errors import QueueUnavailableError
+from forebay.queue.connection import connect
+from forebay.queue.redis_queue import RedisQueue
+from forebay.worker import ports
+from forebay.worker.child import Child, ChildSpec
+from forebay.worker.queue_server import QueueServer
+from forebay.worker.signals import StopSignal
+from forebay.worker.status import Phase, WorkerStatus, read_status
+
+log = structlog.get_logger("forebay.supervisor")
+T = TypeVar("T")
+
+START_LIMIT_S: Final = 900.0
+"""A large checkpoint on a slow disk takes minutes; longer than this is a failure."""
+
+STOP_MARGIN_S: Final = 5.0
+"""What a child gets beyond the drain's own deadline before it is killed."""
+
+
+class StackError(Exception):
+    """The stack cannot be started, or cannot go on."""
+
+
+class StopRequestedError(Exception):
+    """A signal asked for the stop while something else was awaited."""
+
+
+class Stack:
+    """The running processes of one machine; an async context manager.
+
+    ``report`` is told of each step of the start. ``log_dir``: where the children's output goes;
+    None: to this process's own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stop: StopSignal,
+        report: Callable[[str], None],
+        log_dir: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._report = report
+        self._log_dir = log_dir
+        self._queue = QueueServer(settings)
+        self._listener: socket.socket | None = None
+        self._lock: int | None = None
+        self._monitors: list[asyncio.Task[None]] = []
+        self.port = settings.port
+        self.api: Child | None = None
+        self.workers: list[Child] = []
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the API."""
+        host = self._settings.host
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            host = "127.0.0.1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def queue_pid(self) -> int | None:
+        """Process id of the private queue server."""
+        return self._queue.pid
+
+    def worker_statuses(self) -> list[WorkerStatus]:
+        """Return the last sign of life of every worker that has given one."""
+        found = [read_status(self._settings.run_dir, worker.spec.name) for worker in self.workers]
+        return [status for status in found if status is not None]
+
+    async def __aenter__(self) -> Stack:
+        try:
+            self._lock = _lock(self._settings.run_dir)
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._end()
+
+    async def wait_ready(self) -> None:
+        """Return when the door is open and every worker's model is warm.
+
+        Raises:
+            StackError: that took too long.
+        """
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await self._door_open()
+                for worker in self.workers:
+                    await self._warm(worker)
+        except TimeoutError as error:
+            raise StackError(f"not ready after {START_LIMIT_S:.0f} s") from error
+
+    async def guard(self, work: Awaitable[T]) -> T:
+        """Await ``work`` while the stack is watched.
+
+        Raises:
+            StopRequestedError: a signal asked for the stop.
+            StackError: a process cannot be kept alive.
+        """
+        task = asyncio.ensure_future(work)
+        asked = asyncio.ensure_future(self._stop.asked.wait())
+        try:
+            await asyncio.wait([task, asked, *self._monitors], return_when=asyncio.FIRST_COMPLETED)
+            self._raise_failures()
+            if not task.done():
+                raise StopRequestedError
+            return task.result()
+        finally:
+            task.cancel()
+            asked.cancel()
+            await asyncio.gather(task, asked, return_exceptions=True)
+
+    def _raise_failures(self) -> None:
+        for monitor in self._monitors:
+            if monitor.done() and (error := monitor.exception()) is not None:
+                raise StackError(str(error)) from error
+
+    async def _start(self) -> None:
+        settings = self._settings
+        self._listener = ports.listen(settings.host, settings.port)
+        self.port = ports.port_of(self._listener)
+        if self.port != settings.port:
+            self._report(f"port {settings.port} is taken: using {self.port}")
+        await self._queue.start()
+        self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
+        self._report("queue ready")
+        environment = self._environment()
+        for name in _worker_names(settings):
+            await self._run_worker(name, environment)
+        self.api = Child(
+            ChildSpec(
+                "api",
+                ("api", "--supervised", "--listen-fd", str(self._listener.fileno())),
+                environment,
+                self._log_file("api"),
+                pass_fds=(self._listener.fileno(),),
+            )
+        )
+        await self._run(self.api)
+
+    async def _run_worker(self, name: str, environment: dict[str, str]) -> None:
+        spec = ChildSpec(
+            name, ("worker", "--supervised", "--name", name), environment, self._log_file(name)
+        )
+        worker = Child(spec, on_death=self._reap)
+        self.workers.append(worker)
+        await self._run(worker)
+
+    async def _run(self, child: Child) -> None:
+        await child.start()
+        self._monitors.append(asyncio.create_task(child.keep_alive()))
+
+    def _environment(self) -> dict[str, str]:
+        """Return the children's variables: these settings whole, so no file is read again."""
+        settings = self._settings.model_copy(
+            update={"queue_url": self._queue.url, "port": self.port}
+        )
+        others = {key: val for key, val in os.environ.items() if not key.startswith(ENV_PREFIX)}
+        return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}
+
+    def _log_file(self, name: str) -> Path | None:
+        return self._log_dir / f"{name}.log" if self._log_dir else None
+
+    async def _reap(self, worker: Child) -> None:
+        """Give a dead worker's tasks back at once rather than when its leases run out."""
+        redis = connect(self._queue.url)
+        try:
+            queue = RedisQueue(redis, self._settings.queue_name, self._settings.queue_limits())
+            await queue.start()
+            reaped = await queue.reap(worker.spec.name)
+            log.info("reaped", worker=worker.spec.name, tasks=len(reaped))
+        except QueueUnavailableError as error:
+            log.warning("not_reaped", worker=worker.spec.name, reason=error.message)
+        finally:
+            await redis.aclose()
+
+    async def _door_open(self) -> None:
+        assert self.api is not None
+        async with httpx.AsyncClient(base_url=self.url, timeout=2.0, trust_env=False) as client:
+            while not await _answers(client, "/healthz"):
+                await asyncio.sleep(0.1)
+        self.api.ready = True
+        self._report("door open")
+
+    async def _warm(self, worker: Child) -> None:
+        while True:
+            status = read_status(self._settings.run_dir, worker.spec.name)
+            if status and status.pid == worker.pid and status.phase is Phase.READY:
+                break
+            await asyncio.sleep(0.1)
+        worker.ready = True
+        self._report("model warm")
+
+    async def _end(self) -> None:
+        """Stop in order; see the module's text. A second signal hurries every step."""
+        hurry = self._stop.hurried
+        grace_s = self._settings.drain_s + STOP_MARGIN_S
+        if self._listener is not None:
+            self._listener.close()
+        if self.api is not None:
+            await self.api.stop(grace_s, hurry)
+            self._report("door closed")
+        await asyncio.gather(*(worker.stop(grace_s, hurry) for worker in self.workers))
+        if self.workers:
+            self._report("workers stopped")
+        for monitor in self._monitors:
+            monitor.cancel()
+        await asyncio.gather(*self._monitors, return_exceptions=True)
+        await self._queue.stop()
+        self._report("queue stopped")
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+async def _answers(client: httpx.AsyncClient, path: str) -> bool:
+    try:
+        return (await client.get(path)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _worker_names(settings: Settings) -> list[str]:
+    """Return names that stay the same over restarts and are no other stack's."""
+    identity = settings.run_dir / "stack-id"
+    if not identity.is_file():
+        identity.write_text(secrets.token_hex(3), encoding="ascii")
+    stack = identity.read_text(encoding="ascii").strip()
+    return [f"worker-{stack}-{index}" for index in range(settings.workers)]
+
+
+def _lock(folder: Path) -> int:
+    """Take the data folder for this supervisor; the lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 20, 0).decode() or "unknown"
+        os.close(lock)
+        raise StackError(
+            f"{folder.parent} is in use by another Forebay (process {owner}). "
+            "Stop that one first, or give this one a --data-dir of its own."
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
