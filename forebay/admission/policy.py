@@ -1,0 +1,115 @@
+"""Admit or shed: one pure decision on cost, load and limits, taken before anything is decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forebay.admission.cost import PricedPicture
+from forebay.core.errors import (
+    ForebayError,
+    ImageTooLargeError,
+    InvalidRequestError,
+    PromptTooLongError,
+    QueueFullError,
+)
+from forebay.core.request import Cost
+
+_MOST_BYTES_A_TOKEN = 16
+"""Prose averages three to five bytes a token; text with fewer tokens than this implies is rare
+enough to leave to the worker, whose count is exact."""
+
+_SHORTEST_RETRY_S = 1
+_LONGEST_RETRY_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the door lets in."""
+
+    context_tokens: int
+    max_waiting: int = 10_000
+    max_waiting_tokens: int = 50_000_000
+    max_images: int = 16
+    max_image_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The queue as last seen. ``oldest_s``: age of the task that has waited longest."""
+
+    waiting: int = 0
+    waiting_tokens: int = 0
+    oldest_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The request may go on to be decoded and enqueued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """The request is refused with ``error``; nothing of it is kept."""
+
+    error: ForebayError
+
+
+def decide(
+    pictures: Sequence[PricedPicture], cost: Cost, load: Load, limits: Limits
+) -> Admit | Shed:
+    """Return the decision. Faults of the request itself come before the state of the queue."""
+    for error in (
+        _picture_fault(pictures, limits),
+        _context_fault(cost, limits),
+        _full(cost, load, limits),
+    ):
+        if error is not None:
+            return Shed(error)
+    return Admit()
+
+
+def _picture_fault(pictures: Sequence[PricedPicture], limits: Limits) -> ForebayError | None:
+    if len(pictures) > limits.max_images:
+        return InvalidRequestError(
+            f"{len(pictures)} pictures in one request, at most {limits.max_images} are taken"
+        )
+    for picture in pictures:
+        header = picture.header
+        if header.pixels > limits.max_image_pixels:
+            return ImageTooLargeError(
+                f"the picture has {header.width}x{header.height} = {header.pixels} pixels, "
+                f"the limit is {limits.max_image_pixels}"
+            )
+    return None
+
+
+def _context_fault(cost: Cost, limits: Limits) -> ForebayError | None:
+    least_text = math.ceil(cost.text_tokens / _MOST_BYTES_A_TOKEN)
+    least = cost.visual_tokens + least_text + cost.output_tokens
+    if least <= limits.context_tokens:
+        return None
+    return PromptTooLongError(
+        f"{cost.visual_tokens} visual tokens, at least {least_text} of text and "
+        f"{cost.output_tokens} of answer exceed the model's context of {limits.context_tokens}"
+    )
+
+
+def _full(cost: Cost, load: Load, limits: Limits) -> ForebayError | None:
+    if load.waiting >= limits.max_waiting:
+        return QueueFullError(
+            f"{load.waiting} tasks wait, the limit is {limits.max_waiting}",
+            retry_after=_retry_after(load),
+        )
+    if load.waiting and load.waiting_tokens + cost.total > limits.max_waiting_tokens:
+        return QueueFullError(
+            f"{load.waiting_tokens} tokens of work wait, the limit is {limits.max_waiting_tokens}",
+            retry_after=_retry_after(load),
+        )
+    return None
+
+
+def _retry_after(load: Load) -> float:
+    """Return seconds: the head of the line has waited about as long as a newcomer would."""
+    return min(max(load.oldest_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)

@@ -1,0 +1,169 @@
+"""A few decoder processes, each killed when a picture takes too long, and started again.
+
+The event loop only moves bytes. What may wait is bounded in bytes; what runs, in processes; how
+long one job runs, in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+
+from forebay.admission.wire import LENGTHS, READY, pack, unpack_lengths
+from forebay.core.errors import InvalidImageError, QueueFullError
+
+log = structlog.get_logger(__name__)
+
+_START_TIMEOUT_S = 30.0
+"""For the interpreter and Pillow to load on a busy machine."""
+
+_ATTEMPTS = 2
+"""A process may die for a reason that is not the picture's (the kernel's memory killer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """Bounds of the pool. ``memory_bytes``: address space of one decoder process."""
+
+    processes: int = 2
+    job_timeout_s: float = 10.0
+    waiting_bytes: int = 512 * 2**20
+    memory_bytes: int = 2 * 2**30
+
+
+class _ProcessDiedError(Exception):
+    """The decoder process ended in the middle of a job."""
+
+
+class _Slot:
+    """The place of one decoder process; empty until first used and after a kill."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._process: Process | None = None
+
+    async def start(self) -> Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-W", "ignore", "-m", "forebay.admission.decoder"),
+            str(self._memory_bytes),
+            stdin=PIPE,
+            stdout=PIPE,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the door, which drains
+        )
+        self._process = process
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await _reader(process).readexactly(len(READY))
+        except BaseException as error:
+            await self.kill()
+            if isinstance(error, TimeoutError | asyncio.IncompleteReadError):
+                raise _ProcessDiedError("a decoder process did not start") from error
+            raise
+        return process
+
+    async def run(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        process = await self.start()
+        assert process.stdin is not None
+        process.stdin.writelines(pack(head, body))
+        await process.stdin.drain()
+        reader = _reader(process)
+        head_bytes, body_bytes = unpack_lengths(await reader.readexactly(LENGTHS.size))
+        reply: dict[str, Any] = json.loads(await reader.readexactly(head_bytes))
+        return reply, await reader.readexactly(body_bytes)
+
+    async def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.kill()
+        # SIGKILL cannot be refused, so this wait is as long as the kernel takes
+        await process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+class DecoderPool:
+    """Runs decode jobs in killable processes. Use as an async context manager."""
+
+    def __init__(self, limits: PoolLimits | None = None) -> None:
+        self._limits = limits or PoolLimits()
+        self._slots = [_Slot(self._limits.memory_bytes) for _ in range(self._limits.processes)]
+        self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        for slot in self._slots:
+            self._free.put_nowait(slot)
+        self._bytes = 0
+        self.kills = 0
+        """Processes that were killed over time, for the metrics."""
+
+    async def __aenter__(self) -> Self:
+        """Start the processes, so that the first picture does not wait for an interpreter."""
+        await asyncio.gather(*(slot.start() for slot in self._slots))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Kill the processes."""
+        await asyncio.gather(*(slot.kill() for slot in self._slots))
+
+    async def run(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """Run one job; return the reply's head and bytes.
+
+        Raises:
+            QueueFullError: more bytes wait already than the limit.
+            InvalidImageError: the job took too long, or its process died of it, twice.
+        """
+        if self._bytes and self._bytes + len(body) > self._limits.waiting_bytes:
+            raise QueueFullError("too many pictures wait to be decoded", retry_after=1)
+        self._bytes += len(body)
+        try:
+            return await self._attempts(head, body)
+        finally:
+            self._bytes -= len(body)
+
+    async def _attempts(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        for _ in range(_ATTEMPTS):
+            slot = await self._free.get()
+            try:
+                return await self._once(slot, head, body)
+            except _ProcessDiedError:
+                log.warning("decoder.died", bytes=len(body), format=head.get("format"))
+            finally:
+                self._free.put_nowait(slot)
+        raise InvalidImageError("the picture cannot be decoded: its decoder died of it")
+
+    async def _once(
+        self, slot: _Slot, head: dict[str, Any], body: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        timeout_s = self._limits.job_timeout_s
+        try:
+            await slot.start()  # outside the job's time
+            async with asyncio.timeout(timeout_s):
+                return await slot.run(head, body)
+        except TimeoutError as error:
+            await self._kill(slot)
+            raise InvalidImageError(
+                f"the picture takes longer than {timeout_s:g} s to decode"
+            ) from error
+        except (asyncio.IncompleteReadError, OSError, ValueError) as error:
+            await self._kill(slot)
+            raise _ProcessDiedError from error
+        except asyncio.CancelledError:
+            await self._kill(slot)  # its late reply would answer the next job
+            raise
+
+    async def _kill(self, slot: _Slot) -> None:
+        self.kills += 1
+        await slot.kill()
+
+
+def _reader(process: Process) -> asyncio.StreamReader:
+    assert process.stdout is not None
+    return process.stdout
