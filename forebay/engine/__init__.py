@@ -1,0 +1,1 @@
+"""Runs the model: prepared requests in, events and step statistics out. Knows no queue, no HTTP."""

@@ -1,0 +1,331 @@
+"""The engine: requests in, events out, one step at a time."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from forebay.core.errors import InvalidRequestError, PromptTooLongError
+from forebay.core.events import (
+    EngineEvent,
+    Finished,
+    FinishReason,
+    StepStats,
+    TokenDelta,
+    Usage,
+)
+from forebay.core.request import (
+    ImagePart,
+    InferenceRequest,
+    Message,
+    Role,
+    SamplingParams,
+    TaskId,
+    TextPart,
+)
+from forebay.engine.detokenizer import Detokenizer
+from forebay.engine.encoder_cache import EncoderCache
+from forebay.engine.kv_blocks import BlockPool
+from forebay.engine.kv_cache import KVCache, bytes_per_token
+from forebay.engine.limits import DEFAULT_KV_BYTES, EngineLimits
+from forebay.engine.prepared import PreparedRequest, Preparer
+from forebay.engine.runner import Runner
+from forebay.engine.sampler import sample
+from forebay.engine.scheduler import Plan, Scheduler
+from forebay.engine.sequence import Chunk, Sequence
+from forebay.models.files import read_json
+from forebay.models.glm4v.config import TextConfig
+from forebay.models.glm4v.model import Glm4vModel
+from forebay.models.loader import load_model
+
+GENERATION_FILE = "generation_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step brought: events in the order of the sequences, and what it did."""
+
+    events: list[EngineEvent]
+    stats: StepStats
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer in the making."""
+
+    request: PreparedRequest
+    detokenizer: Detokenizer
+    unreported: int = 0
+
+
+class Engine:
+    """Continuous batching over one model.
+
+    One thread calls ``add``, ``abort``, ``step`` and reads the properties; :meth:`prepare` may be
+    called from any thread. A step that raises leaves the engine unusable.
+    """
+
+    def __init__(
+        self,
+        model: Glm4vModel,
+        preparer: Preparer,
+        stop_ids: frozenset[int],
+        limits: EngineLimits,
+        device: torch.device,
+    ) -> None:
+        config = model.config.text
+        dtype = next(model.parameters()).dtype
+        blocks = kv_blocks(config, limits, dtype)
+        self._preparer = preparer
+        self._stop_ids = stop_ids
+        self._limits = limits
+        self._pool = BlockPool(blocks, limits.kv_block)
+        encoder: EncoderCache[Tensor] = EncoderCache(limits.encoder_cache_bytes)
+        cache = KVCache(config, blocks, limits.kv_block, dtype, device)
+        self._runner = Runner(model, cache, encoder, device)
+        self._scheduler = Scheduler(limits, self._pool, encoder)
+        self._answers: dict[TaskId, _Answer] = {}
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        limits: EngineLimits | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+    ) -> Engine:
+        """Load a checkpoint folder.
+
+        Args:
+            folder: a Hugging Face checkpoint folder.
+            limits: budgets; the defaults where None.
+            threads: CPU threads of the process's matrix products; torch's own choice where None.
+            device: "cpu", "cuda", ... or "auto": CUDA where there is one.
+
+        Raises:
+            CheckpointError: naming the file at fault.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        limits = limits or EngineLimits()
+        place = _device(device)
+        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+        model = load_model(folder, dtype=dtype, device=place)
+        text = model.config.text
+        capacity = kv_blocks(text, limits, dtype) * limits.kv_block
+        preparer = Preparer.from_folder(
+            folder, model.config, min(capacity, text.max_position_embeddings)
+        )
+        return cls(model, preparer, _stop_ids(folder, text), limits, place)
+
+    def prepare(
+        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+    ) -> PreparedRequest:
+        """Do the slow work before the device; see :meth:`Preparer.prepare`. Thread-safe."""
+        return self._preparer.prepare(task_id, request, images)
+
+    def add(self, prepared: PreparedRequest) -> None:
+        """Take a prepared request among the waiting.
+
+        Raises:
+            InvalidRequestError: a sequence with this id is here.
+            PromptTooLongError: it was prepared for an engine with a larger KV cache.
+        """
+        if prepared.task_id in self._answers:
+            raise InvalidRequestError(f"task {prepared.task_id} is in the engine already")
+        sequence = Sequence(
+            prepared.task_id, list(prepared.token_ids), prepared.spans, prepared.max_tokens
+        )
+        try:
+            self._scheduler.add(sequence)
+        except ValueError as error:
+            raise PromptTooLongError(str(error)) from error
+        detokenizer = Detokenizer(self._preparer.tokenizer.decode, prepared.sampling.stop)
+        self._answers[prepared.task_id] = _Answer(prepared, detokenizer)
+
+    def abort(self, task_id: TaskId) -> bool:
+        """Drop a sequence, without an event; False when it is not here."""
+        self._answers.pop(task_id, None)
+        return self._scheduler.remove(task_id) is not None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._answers)
+
+    @property
+    def running_ids(self) -> list[TaskId]:
+        """Sequences that run now, the oldest first."""
+        return [sequence.task_id for sequence in self._scheduler.running]
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of KV cache that no sequence here may come to need."""
+        capacity = self._pool.total * self._pool.block_size
+        return max(0, capacity - self._scheduler.promised_tokens)
+
+    @property
+    def free_slots(self) -> int:
+        """Sequences that could be added and run at once."""
+        return max(0, self._limits.max_running - len(self._answers))
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a prompt and its answer together may have."""
+        return self._preparer.longest
+
+    @torch.inference_mode()
+    def step(self) -> StepResult:
+        """Schedule, run, post-process: every running sequence advances.
+
+        Without work this returns at once, with no events.
+        """
+        began = time.perf_counter()
+        plan = self._scheduler.schedule()
+        scheduled = time.perf_counter()
+        self._runner.encode(
+            {
+                span.sha256: self._answers[owner.task_id].request.images[span.sha256]
+                for owner, span in plan.images
+            }
+        )
+        encoded = time.perf_counter()
+        sampling, logits = self._forward(plan)
+        decoded = time.perf_counter()
+        events = self._post_process(plan, sampling, logits)
+        ended = time.perf_counter()
+        stats = StepStats(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            prefill_tokens=plan.prefill_tokens,
+            decode_tokens=plan.decode_tokens,
+            images_encoded=len(plan.images),
+            kv_blocks_used=self._pool.used,
+            kv_blocks_total=self._pool.total,
+            schedule_s=scheduled - began,
+            vision_s=encoded - scheduled,
+            decoder_s=decoded - encoded,
+            sample_s=ended - decoded,
+            step_s=ended - began,
+        )
+        return StepResult(events, stats)
+
+    def check_integrity(self) -> None:
+        """Raise IntegrityError unless the engine's books add up. For tests and idle moments."""
+        self._scheduler.check()
+
+    def warm_up(self) -> float:
+        """Ask the model for one token about a real picture; return the seconds that it took.
+
+        Raises:
+            RuntimeError: there are sequences in the engine, or the model gave no token.
+        """
+        if self.has_work:
+            raise RuntimeError("warm_up is for an engine without sequences")
+        began = time.perf_counter()
+        task_id, sha256 = TaskId("warm-up"), "0" * 64
+        picture = Image.linear_gradient("L").resize((112, 112)).convert("RGB")
+        content = io.BytesIO()
+        picture.save(content, "PNG")
+        parts = (ImagePart(sha256, *picture.size), TextPart("?"))
+        request = InferenceRequest(
+            "warm-up", (Message(Role.USER, parts),), SamplingParams(max_tokens=1)
+        )
+        self.add(self.prepare(task_id, request, {sha256: content.getvalue()}))
+        try:
+            events = [event for _ in range(self.longest) for event in self._step_if_work()]
+        finally:
+            self.abort(task_id)
+        if not any(isinstance(event, Finished) for event in events):
+            raise RuntimeError("the model gave no token for the warm-up picture")
+        return time.perf_counter() - began
+
+    def _step_if_work(self) -> list[EngineEvent]:
+        return self.step().events if self.has_work else []
+
+    def _forward(self, plan: Plan) -> tuple[list[Chunk], Tensor]:
+        if not plan.chunks:
+            return [], torch.empty(0)
+        requests = {task_id: answer.request for task_id, answer in self._answers.items()}
+        return self._runner.forward(plan.chunks, requests)
+
+    def _post_process(self, plan: Plan, sampling: Seq[Chunk], logits: Tensor) -> list[EngineEvent]:
+        for chunk in plan.chunks:
+            self._scheduler.advance(chunk)
+        if not sampling:
+            return []
+        sequences = [chunk.sequence for chunk in sampling]
+        requests = [self._answers[sequence.task_id].request for sequence in sequences]
+        tokens = sample(
+            logits,
+            [
+                (request.sampling, request.seed, sequence.generated)
+                for request, sequence in zip(requests, sequences, strict=True)
+            ],
+        )
+        events: list[EngineEvent] = []
+        for sequence, token in zip(sequences, tokens, strict=True):
+            events.extend(self._take_token(sequence, token))
+        return events
+
+    def _take_token(self, sequence: Sequence, token: int) -> list[EngineEvent]:
+        """Append a sampled token to its sequence, and end the sequence where it is due."""
+        answer = self._answers[sequence.task_id]
+        sequence.tokens.append(token)
+        answer.unreported += 1
+        text, reason = "", None
+        if token in self._stop_ids:
+            reason = FinishReason.STOP
+        else:
+            text = answer.detokenizer.push(token)
+            if answer.detokenizer.stopped:
+                reason = FinishReason.STOP
+            elif sequence.generated >= sequence.max_tokens:
+                reason = FinishReason.LENGTH
+        if reason is not None:
+            text += answer.detokenizer.finish()
+        events: list[EngineEvent] = []
+        if text:
+            events.append(TokenDelta(sequence.task_id, text, answer.unreported))
+            answer.unreported = 0
+        if reason is not None:
+            events.append(self._end(sequence, answer, reason))
+        return events
+
+    def _end(self, sequence: Sequence, answer: _Answer, reason: FinishReason) -> Finished:
+        self.abort(sequence.task_id)
+        usage = Usage(sequence.prompt_length, sequence.generated)
+        return Finished(sequence.task_id, answer.detokenizer.text, reason, usage)
+
+
+def kv_blocks(config: TextConfig, limits: EngineLimits, dtype: torch.dtype) -> int:
+    """Return how many KV blocks an engine has under its limits."""
+    tokens = limits.kv_tokens
+    if tokens is None:
+        affordable = DEFAULT_KV_BYTES // bytes_per_token(config, dtype)
+        tokens = min(affordable, limits.max_running * config.max_position_embeddings)
+    return max(1, tokens // limits.kv_block)
+
+
+def _stop_ids(folder: Path, config: TextConfig) -> frozenset[int]:
+    """Return the ids that end an answer: generation_config.json's, else config.json's."""
+    path = folder / GENERATION_FILE
+    found = read_json(path).get("eos_token_id") if path.is_file() else None
+    if found is None:
+        return frozenset(config.eos_token_ids)
+    return frozenset(map(int, found)) if isinstance(found, list) else frozenset((int(found),))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,43 @@
+"""How much the engine takes on at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_KV_BYTES = 256 * 1024 * 1024
+"""Bytes of KV cache where the number of tokens is not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Budgets of one engine. The memory it takes follows from these, not from the queue.
+
+    Attributes:
+        max_running: sequences that run at once.
+        token_budget: decoder tokens of one step (decoding sequences first, then prefill).
+        vision_budget: visual tokens that one step may encode; a larger picture goes alone.
+        kv_tokens: tokens of KV cache; None: what ``DEFAULT_KV_BYTES`` holds, and no more than
+            ``max_running`` sequences of the model's whole context.
+        kv_block: tokens of one KV block.
+        encoder_cache_bytes: bytes of picture embeddings that are kept.
+    """
+
+    max_running: int = 16
+    token_budget: int = 2048
+    vision_budget: int = 2048
+    kv_tokens: int | None = None
+    kv_block: int = 16
+    encoder_cache_bytes: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for budgets under which a sequence could starve."""
+        for name in ("max_running", "token_budget", "vision_budget", "kv_block"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.token_budget < self.max_running:
+            raise ValueError(
+                f"token_budget ({self.token_budget}) must be at least max_running "
+                f"({self.max_running}): each running sequence takes one token a step"
+            )
+        if self.kv_tokens is not None and self.kv_tokens < self.kv_block:
+            raise ValueError("kv_tokens must hold at least one block")

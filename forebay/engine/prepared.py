@@ -1,0 +1,167 @@
+"""A request made ready for the device, on any thread, before the engine takes it."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from forebay.core.errors import InvalidImageError, PromptTooLongError, TaskFailedError
+from forebay.core.image_grid import visual_tokens
+from forebay.core.request import InferenceRequest, SamplingParams, TaskId
+from forebay.engine.sequence import ImageSpan
+from forebay.models.chat_template import ChatTemplate
+from forebay.models.glm4v.config import Glm4vConfig
+from forebay.models.glm4v.positions import Positions, rope_positions
+from forebay.models.processor import ImageProcessor, Patches
+from forebay.models.tokenizer import TextTokenizer
+
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A picture's patches [rows * columns, values], and its grid (rows, columns)."""
+
+    patches: Patches
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """All that the engine needs of a request.
+
+    ``positions``: M-RoPE positions [3, prompt tokens]; ``next_position``: that of the first
+    generated token. ``max_tokens`` and ``seed`` are final here.
+    """
+
+    task_id: TaskId
+    token_ids: list[int]
+    positions: Positions
+    next_position: int
+    spans: tuple[ImageSpan, ...]
+    images: Mapping[str, PreparedImage]
+    sampling: SamplingParams
+    max_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preparer:
+    """Pictures to patches, messages to tokens. Thread-safe: it only reads.
+
+    ``longest``: tokens that prompt and answer together may have.
+    """
+
+    config: Glm4vConfig
+    tokenizer: TextTokenizer
+    template: ChatTemplate
+    processor: ImageProcessor
+    longest: int
+
+    @classmethod
+    def from_folder(cls, folder: Path, config: Glm4vConfig, longest: int) -> Preparer:
+        """Read the checkpoint's small files. Raises CheckpointError naming the file."""
+        return cls(
+            config=config,
+            tokenizer=TextTokenizer.from_folder(folder),
+            template=ChatTemplate.from_folder(folder),
+            processor=ImageProcessor.from_folder(folder),
+            longest=longest,
+        )
+
+    def prepare(
+        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+    ) -> PreparedRequest:
+        """Do all of a request's work that needs no model.
+
+        Raises:
+            InvalidImageError: a picture cannot be decoded or has no possible grid.
+            PromptTooLongError: no room for an answer is left in the context or the KV cache.
+            InvalidRequestError: the chat template refuses the messages.
+            TaskFailedError: a picture's bytes are not in ``images``.
+        """
+        self._refuse_too_many(request)
+        decoded = {part.sha256: self._image(part.sha256, images) for part in request.images}
+        in_order = [part.sha256 for part in request.images]
+        token_ids, spans = self._tokens(request, in_order, decoded)
+        room = self.longest - len(token_ids)
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt takes {len(token_ids)} tokens with its pictures; prompt and answer "
+                f"together may take {self.longest}"
+            )
+        positions, next_position = rope_positions(
+            token_ids,
+            [decoded[sha256].grid for sha256 in in_order],
+            self.config.image_token_id,
+            self.config.vision.spatial_merge_size,
+        )
+        sampling = request.sampling
+        return PreparedRequest(
+            task_id=task_id,
+            token_ids=token_ids,
+            positions=positions,
+            next_position=next_position,
+            spans=spans,
+            images=decoded,
+            sampling=sampling,
+            max_tokens=max(1, min(sampling.max_tokens, room)),
+            seed=secrets.randbits(_SEED_BITS) if sampling.seed is None else sampling.seed,
+        )
+
+    def _refuse_too_many(self, request: InferenceRequest) -> None:
+        """Price the pictures by their stated sizes before any is decoded."""
+        try:
+            tokens = sum(
+                visual_tokens(part.height, part.width, self.processor.rules)
+                for part in request.images
+            )
+        except ValueError as error:
+            raise InvalidImageError(str(error)) from error
+        if tokens >= self.longest:
+            raise PromptTooLongError(
+                f"the pictures take {tokens} tokens; prompt and answer together may take "
+                f"{self.longest}"
+            )
+
+    def _image(self, sha256: str, images: Mapping[str, bytes]) -> PreparedImage:
+        content = images.get(sha256)
+        if content is None:
+            raise TaskFailedError(f"the bytes of picture {sha256} are no longer stored")
+        try:
+            with Image.open(io.BytesIO(content)) as picture:
+                patches, grid = self.processor.patches(picture)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InvalidImageError(f"picture {sha256[:12]} cannot be decoded: {error}") from error
+        return PreparedImage(patches, grid)
+
+    def _tokens(
+        self, request: InferenceRequest, in_order: list[str], decoded: Mapping[str, PreparedImage]
+    ) -> tuple[list[int], tuple[ImageSpan, ...]]:
+        """Tokenise the rendered messages, each picture's one placeholder widened to its tokens."""
+        text = self.template.render(request.messages, self.tokenizer.guard)
+        placeholder = self.config.image_token_id
+        narrow = self.tokenizer.encode(text)
+        if narrow.count(placeholder) != len(in_order):
+            raise TaskFailedError(
+                f"the model's chat template made {narrow.count(placeholder)} places for "
+                f"{len(in_order)} pictures"
+            )
+        merged = self.config.vision.merge_unit
+        ids: list[int] = []
+        spans: list[ImageSpan] = []
+        for token in narrow:
+            if token != placeholder:
+                ids.append(token)
+                continue
+            sha256 = in_order[len(spans)]
+            rows, columns = decoded[sha256].grid
+            count = rows * columns // merged
+            spans.append(ImageSpan(sha256, len(ids), len(ids) + count))
+            ids.extend([placeholder] * count)
+        return ids, tuple(spans)

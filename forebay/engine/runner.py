@@ -1,0 +1,88 @@
+"""Runs the model over what the scheduler planned. The only part that holds weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forebay.core.request import TaskId
+from forebay.engine.attention import PagedAttention, packing_order
+from forebay.engine.encoder_cache import EncoderCache
+from forebay.engine.kv_cache import KVCache
+from forebay.engine.prepared import PreparedImage, PreparedRequest
+from forebay.engine.sequence import Chunk
+from forebay.models.glm4v.model import Glm4vModel
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The model, its KV cache, and the pictures that were encoded."""
+
+    model: Glm4vModel
+    cache: KVCache
+    encoder: EncoderCache[Tensor]
+    device: torch.device
+
+    def encode(self, images: Mapping[str, PreparedImage]) -> None:
+        """Run the vision tower once over pictures of any sizes, and keep what it says."""
+        if not images:
+            return
+        grids = [image.grid for image in images.values()]
+        patches = np.concatenate([image.patches for image in images.values()])
+        tokens = self.model.visual(torch.from_numpy(patches).to(self.device), grids)
+        merged = self.model.config.vision.merge_unit
+        sizes = [rows * columns // merged for rows, columns in grids]
+        for sha256, part in zip(images, tokens.split(sizes), strict=True):
+            own = part.clone()  # a view would keep the whole batch alive
+            self.encoder.put(sha256, own, own.numel() * own.element_size())
+
+    def forward(
+        self, chunks: Sequence[Chunk], requests: Mapping[TaskId, PreparedRequest]
+    ) -> tuple[list[Chunk], Tensor]:
+        """Run the decoder once over all chunks.
+
+        Returns:
+            The chunks that end their sequence, and the logits [those chunks, vocabulary] of the
+            token that follows each.
+        """
+        packed = packing_order(chunks)
+        ids = torch.tensor([token for chunk in packed for token in chunk.tokens])
+        embeds = self.model.embed(ids.to(self.device))
+        self._place_images(embeds, packed)
+        positions = np.concatenate(
+            [chunk_positions(chunk, requests[chunk.sequence.task_id]) for chunk in packed], axis=1
+        )
+        attend = PagedAttention(self.cache, packed, self.device)
+        hidden = self.model.decode(embeds, torch.from_numpy(positions).to(self.device), attend)
+        sampling = [chunk for chunk in packed if chunk.samples]
+        ends = np.cumsum([chunk.count for chunk in packed])
+        rows = [int(end) - 1 for chunk, end in zip(packed, ends, strict=True) if chunk.samples]
+        return sampling, self.model.logits(hidden[torch.tensor(rows, device=self.device).long()])
+
+    def _place_images(self, embeds: Tensor, chunks: Sequence[Chunk]) -> None:
+        """Write the pictures' embeddings over their placeholders, also where a chunk cuts one."""
+        offset = 0
+        for chunk in chunks:
+            for span in chunk.sequence.spans_within(chunk.start, chunk.end):
+                first, last = max(span.start, chunk.start), min(span.end, chunk.end)
+                at = offset + first - chunk.start
+                tokens = self.encoder.get(span.sha256)
+                embeds[at : at + last - first] = tokens[first - span.start : last - span.start]
+            offset += chunk.count
+
+
+def chunk_positions(
+    chunk: Chunk, request: PreparedRequest
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return the M-RoPE positions [3, tokens] of a chunk: the prompt's own, then one by one."""
+    prompt = chunk.sequence.prompt_length
+    own = request.positions[:, chunk.start : min(chunk.end, prompt)]
+    first = max(chunk.start, prompt)
+    if first >= chunk.end:
+        return own
+    after = request.next_position + np.arange(first - prompt, chunk.end - prompt)
+    return np.concatenate((own, np.broadcast_to(after, (3, after.size))), axis=1)

@@ -1,0 +1,198 @@
+"""Decides what one step computes. Pure: no tensors, no clock, no randomness.
+
+Why nothing starves: sequences are served in the order of their arrival. The oldest running one is
+never preempted, and any one alone fits the KV cache (:meth:`Scheduler.add` sees to it), so the
+oldest always advances and ends; then the next is the oldest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.core.request import TaskId
+from forebay.engine.encoder_cache import EncoderCache
+from forebay.engine.kv_blocks import BlockPool, IntegrityError
+from forebay.engine.limits import EngineLimits
+from forebay.engine.sequence import Chunk, ImageSpan, Sequence
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one step is to do: encode ``images`` (owner and span), then compute ``chunks``."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    images: list[tuple[Sequence, ImageSpan]] = field(default_factory=list)
+    preempted: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What is left of the step's budgets."""
+
+    tokens: int
+    vision: int
+    encoding: set[str] = field(default_factory=set)
+
+
+class Scheduler:
+    """Waiting and running sequences, both in order of arrival."""
+
+    def __init__(self, limits: EngineLimits, pool: BlockPool, encoder: EncoderCache[Any]) -> None:
+        self._limits = limits
+        self._pool = pool
+        self._encoder = encoder
+        self._sequences: dict[TaskId, Sequence] = {}
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence among the waiting.
+
+        Raises:
+            ValueError: its id is here already, or it could never fit the KV cache.
+        """
+        if sequence.task_id in self._sequences:
+            raise ValueError(f"sequence {sequence.task_id} is in the engine already")
+        if self._pool.blocks_for(sequence.most_tokens) > self._pool.total:
+            raise ValueError(f"sequence {sequence.task_id} does not fit the KV cache")
+        self._sequences[sequence.task_id] = sequence
+        self.waiting.append(sequence)
+
+    def remove(self, task_id: TaskId) -> Sequence | None:
+        """Take a sequence out, finished or not, and free what it holds."""
+        sequence = self._sequences.pop(task_id, None)
+        if sequence is None:
+            return None
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        self._give_back(sequence)
+        return sequence
+
+    @property
+    def promised_tokens(self) -> int:
+        """Tokens of KV cache that all sequences here may come to hold."""
+        return sum(sequence.most_tokens for sequence in self._sequences.values())
+
+    def schedule(self) -> Plan:
+        """Choose the next step's work, and reserve the KV blocks it writes."""
+        plan = Plan()
+        budget = _Budget(self._limits.token_budget, self._limits.vision_budget)
+        self._continue_decodes(plan, budget)
+        for sequence in [s for s in self.running if not s.decoding]:
+            self._prefill(sequence, plan, budget)
+        if not plan.preempted:
+            self._admit(plan, budget)
+        return plan
+
+    def advance(self, chunk: Chunk) -> None:
+        """Note that a chunk has been computed."""
+        sequence = chunk.sequence
+        sequence.computed = chunk.end
+        if sequence.pins:
+            self._unpin(sequence, sequence.pins - sequence.unread_images())
+
+    def _continue_decodes(self, plan: Plan, budget: _Budget) -> None:
+        """Give every decoding sequence its token; the youngest make room when blocks run out."""
+        for sequence in [s for s in self.running if s.decoding]:
+            while sequence in self.running and not self._grow(sequence):
+                self._preempt(self.running[-1], plan)
+            if sequence in self.running:
+                plan.chunks.append(Chunk(sequence, sequence.computed, len(sequence.tokens)))
+                plan.decode_tokens += 1
+                budget.tokens -= 1
+
+    def _grow(self, sequence: Sequence) -> bool:
+        """Make the blocks hold every token of the sequence; False when none are free."""
+        lacking = self._pool.blocks_for(len(sequence.tokens)) - len(sequence.blocks)
+        if lacking <= 0:
+            return True
+        taken = self._pool.take(lacking)
+        if taken is None:
+            return False
+        sequence.blocks.extend(taken)
+        return True
+
+    def _preempt(self, sequence: Sequence, plan: Plan) -> None:
+        """Send a running sequence back to wait; it will be recomputed from its tokens."""
+        self.running.remove(sequence)
+        self._give_back(sequence)
+        sequence.computed = 0
+        sequence.preemptions += 1
+        self.waiting.appendleft(sequence)
+        plan.preempted += 1
+
+    def _admit(self, plan: Plan, budget: _Budget) -> None:
+        """Start waiting sequences, the head first; none overtakes a head that does not fit."""
+        while self.waiting and budget.tokens > 0 and len(self.running) < self._limits.max_running:
+            sequence = self.waiting[0]
+            if not self._leaves_room(sequence) or not self._grow(sequence):
+                return
+            self.running.append(self.waiting.popleft())
+            if not self._prefill(sequence, plan, budget):
+                return
+
+    def _leaves_room(self, sequence: Sequence) -> bool:
+        """Whether running sequences would still have a block each to grow by."""
+        needed = self._pool.blocks_for(len(sequence.tokens))
+        return not self.running or self._pool.free - needed >= len(self.running)
+
+    def _prefill(self, sequence: Sequence, plan: Plan, budget: _Budget) -> bool:
+        """Plan as much of a prompt as the budgets allow; False when they allowed not all."""
+        start = sequence.computed
+        end = min(len(sequence.tokens), start + budget.tokens)
+        end = self._encode(sequence, start, end, plan, budget)
+        if end > start:
+            plan.chunks.append(Chunk(sequence, start, end))
+            plan.prefill_tokens += end - start
+            budget.tokens -= end - start
+        return end == len(sequence.tokens)
+
+    def _encode(self, sequence: Sequence, start: int, end: int, plan: Plan, budget: _Budget) -> int:
+        """Plan the pictures of a chunk; return where it must end for the vision budget's sake."""
+        for span in sequence.spans_within(start, end):
+            key = span.sha256
+            if key not in self._encoder and key not in budget.encoding:
+                # a picture over the whole budget goes when it is the step's first
+                if span.tokens > budget.vision and plan.images:
+                    return max(start, span.start)
+                budget.vision -= span.tokens
+                budget.encoding.add(key)
+                plan.images.append((sequence, span))
+            if key not in sequence.pins:
+                sequence.pins.add(key)
+                self._encoder.pin(key)
+        return end
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self._pool.release(sequence.blocks)
+        sequence.blocks = []
+        self._unpin(sequence, set(sequence.pins))
+
+    def _unpin(self, sequence: Sequence, keys: set[str]) -> None:
+        for key in keys:
+            sequence.pins.remove(key)
+            self._encoder.unpin(key)
+
+    def check(self) -> None:
+        """Raise IntegrityError unless blocks, pins and sequences add up."""
+        everyone = [*self.running, *self.waiting]
+        if len(everyone) != len(self._sequences):
+            raise IntegrityError("a sequence is neither waiting nor running, or is both")
+        if len(self.running) > self._limits.max_running:
+            raise IntegrityError("more sequences run than max_running allows")
+        self._pool.check(sequence.blocks for sequence in everyone)
+        self._encoder.check(Counter(_pins(everyone)))
+        for sequence in everyone:
+            if self._pool.blocks_for(sequence.computed) > len(sequence.blocks):
+                raise IntegrityError(f"sequence {sequence.task_id} lacks KV blocks")
+
+
+def _pins(sequences: list[Sequence]) -> Iterator[str]:
+    return (key for sequence in sequences for key in sequence.pins)
