@@ -74,7 +74,7 @@ class Child:
         self._policy = policy or RestartPolicy()
         self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -108,7 +108,7 @@ class Child:
         while self._process is not None:
             began = clock()
             code = await self._process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             lived_s = clock() - began
             log.warning("ended", child=self.spec.name, code=code, after_s=round(lived_s, 1))
@@ -122,15 +122,15 @@ class Child:
                 pause_s = self._policy.first_s
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._policy.longest_s)
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             await self.start()
-            if self._stopping:  # the stop came while this start was under way and saw no process
+            if self._stopping.is_set():  # the stop saw no process, as this start was under way
                 self._process.kill()
 
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
         """End the process: SIGTERM, then SIGKILL after ``grace_s`` or at ``hurry``."""
-        self._stopping = True
+        self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
             return

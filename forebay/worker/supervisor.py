@@ -14,7 +14,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import httpx
 import structlog
@@ -92,7 +92,7 @@ class Stack:
         found = [read_status(self._settings.run_dir, worker.spec.name) for worker in self.workers]
         return [status for status in found if status is not None]
 
-    async def __aenter__(self) -> Stack:
+    async def __aenter__(self) -> Self:
         try:
             self._lock = _lock(self._settings.run_dir)
             await self._start()
@@ -205,7 +205,9 @@ class Stack:
     async def _door_open(self) -> None:
         assert self.api is not None
         async with httpx.AsyncClient(base_url=self.url, timeout=2.0, trust_env=False) as client:
-            while not await _answers(client, "/healthz"):
+            while True:
+                if await _answers(client, "/healthz"):
+                    break
                 await asyncio.sleep(0.1)
         self.api.ready = True
         self._report("door open")

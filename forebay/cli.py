@@ -1,0 +1,201 @@
+"""The command line: serve, api, worker, demo, ask, doctor, version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forebay import cli_stack, demo
+from forebay.ask import AskError
+from forebay.cli_view import complaints, console, print_findings
+from forebay.config import Settings, SettingsError, load_settings
+from forebay.core.errors import ForebayError
+from forebay.demo import SamplesError
+from forebay.doctor import Verdict, examine
+from forebay.logs import configure_logs
+from forebay.queue.errors import QueueSetupError
+from forebay.worker.leash import end_with_parent
+from forebay.worker.ports import NoPortError
+from forebay.worker.supervisor import STOP_MARGIN_S, StackError
+
+EXPECTED_ERRORS = (
+    AskError,
+    ForebayError,
+    NoPortError,
+    QueueSetupError,
+    SamplesError,
+    SettingsError,
+    StackError,
+)
+"""What the user can mend: told in a line, without a traceback."""
+
+app = typer.Typer(
+    help="Forebay: burst-proof serving for a vision-language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free one if taken.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
+QueueUrl = Annotated[str | None, typer.Option(help="redis:// or unix:// URL; default: our own.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the queue, pictures and logs.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Any setting, as key=value; repeatable.")
+]
+Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard input ends.")]
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    sets: Sets = None,
+) -> None:
+    """Run the whole stack: queue server, API, workers."""
+    cli_stack.serve(
+        _settings(
+            sets,
+            model=model,
+            host=host,
+            port=port,
+            workers=workers,
+            queue_url=queue_url,
+            data_dir=data_dir,
+        )
+    )
+
+
+@app.command()
+def api(
+    host: Host = None,
+    port: Port = None,
+    queue_url: QueueUrl = None,
+    sets: Sets = None,
+    supervised: Supervised = False,
+    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the API alone; needs a queue_url and a worker elsewhere."""
+    settings = _settings(sets, host=host, port=port, queue_url=queue_url)
+    _leash(settings, supervised)
+    configure_logs("api", level=settings.log_level, form=settings.log_format)
+    from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server
+
+    door.run(settings, listen_fd=listen_fd)
+
+
+@app.command()
+def worker(
+    name: Annotated[str, typer.Option(help="Unique among the queue's workers.")] = "worker",
+    model: Model = None,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    sets: Sets = None,
+    supervised: Supervised = False,
+) -> None:
+    """Run one worker alone; needs a queue_url."""
+    settings = _settings(sets, model=model, queue_url=queue_url, data_dir=data_dir)
+    _leash(settings, supervised)
+    from forebay.worker import main as hands  # noqa: PLC0415 - other commands load no torch
+
+    hands.run(settings, name)
+
+
+@app.command(name="demo")
+def demo_command(
+    model: Model = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    once: Annotated[bool, typer.Option(help="Exit after the burst.")] = False,
+    count: Annotated[int, typer.Option(help="Requests of the burst.", min=1)] = demo.BURST,
+    samples: Annotated[
+        Path, typer.Option(help="Folder with samples.json and its pictures.")
+    ] = demo.SAMPLES_FOLDER,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.")
+    ] = None,
+    sets: Sets = None,
+) -> None:
+    """Run the stack and send it a burst of sample pictures at once."""
+    settings = _settings(sets, model=model, port=port, data_dir=data_dir)
+    with cli_stack.own_data_dir(settings) as own:
+        whole = cli_stack.run_demo(
+            own, samples=samples, count=count, once=once, json_file=json_file
+        )
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command()
+def ask(
+    parts: Annotated[
+        list[str], typer.Argument(help="Pictures, then the question.", metavar="IMAGE... QUESTION")
+    ],
+    url: Annotated[str | None, typer.Option(help="A running server.")] = None,
+    model: Model = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    sets: Sets = None,
+) -> None:
+    """Ask about a picture; the answer streams into the terminal."""
+    *images, question = parts
+    settings = _settings(sets, model=model)
+    cli_stack.ask(settings, url, [Path(image) for image in images], question, max_tokens)
+
+
+@app.command()
+def doctor(
+    model: Model = None,
+    port: Port = None,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sets: Sets = None,
+) -> None:
+    """Check this machine, and say the mend for what is wrong."""
+    findings = examine(
+        _settings(sets, model=model, port=port, queue_url=queue_url, data_dir=data_dir)
+    )
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
+    else:
+        print_findings(findings)
+    raise typer.Exit(any(one.verdict is Verdict.BAD for one in findings))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(installed_version("forebay"))
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is told in a line."""
+    try:
+        app()
+    except EXPECTED_ERRORS as error:
+        complaints.print(f"forebay: {error}", style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1) from error
+
+
+def _settings(sets: list[str] | None, **flags: Any) -> Settings:
+    for one in sets or []:
+        key, sign, value = one.partition("=")
+        if not sign:
+            raise SettingsError(f"--set takes key=value, got {one!r}")
+        flags[key.strip()] = value.strip()
+    return load_settings(**flags)
+
+
+def _leash(settings: Settings, supervised: bool) -> None:
+    if supervised:
+        end_with_parent(settings.drain_s + STOP_MARGIN_S)

@@ -1,0 +1,156 @@
+"""The commands that run the whole stack in this terminal: serve, demo, ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from forebay import demo
+from forebay.ask import server_at, stream_answer
+from forebay.cli_view import StartSteps, burst_progress, console, print_report
+from forebay.config import Settings
+from forebay.logs import configure_logs
+from forebay.worker.signals import StopSignal
+from forebay.worker.status import WorkerStatus
+from forebay.worker.supervisor import Stack, StopRequestedError
+
+STATUS_LAG_S = 1.5
+"""A worker's status file is at most a heartbeat old."""
+
+
+@asynccontextmanager
+async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterator[Stack]:
+    """Run the stack until the block ends; ready when the block begins, stopped in order after.
+
+    Raises:
+        StopRequestedError: Ctrl-C or SIGTERM came before the block.
+    """
+    with StopSignal().listening() as stop:
+        async with Stack(settings, stop=stop, report=StartSteps(), log_dir=log_dir) as stack:
+            await stack.guard(stack.wait_ready())
+            yield stack
+
+
+def serve(settings: Settings) -> None:
+    """Run the stack until Ctrl-C or SIGTERM."""
+    configure_logs("supervisor", level=settings.log_level, form=settings.log_format)
+
+    async def main() -> None:
+        async with running_stack(settings, None) as stack:
+            say_where(stack)
+            await stack.guard(asyncio.Event().wait())
+
+    _run_until_stopped(main())
+
+
+def run_demo(
+    settings: Settings, *, samples: Path, count: int, once: bool, json_file: Path | None
+) -> bool:
+    """Run the stack and a burst; whether every request was answered."""
+    configure_logs("supervisor", level="warning", form=settings.log_format)
+    burst = demo.load_samples(samples, count)
+    whole = False
+
+    async def main() -> None:
+        nonlocal whole
+        async with running_stack(settings, settings.run_dir / "logs") as stack:
+            report = await _burst(stack, burst, json_file)
+            whole = report.count(demo.Fate.ANSWERED) == len(burst)
+            if not once:
+                say_where(stack)
+                await stack.guard(asyncio.Event().wait())
+
+    stopped = _run_until_stopped(main())
+    return whole or (stopped and not once)
+
+
+async def _burst(
+    stack: Stack, burst: Sequence[demo.Sample], json_file: Path | None
+) -> demo.BurstReport:
+    console.print(f"\n{len(burst)} pictures at once to {stack.url}/predict\n")
+    with burst_progress(len(burst)) as progress:
+        report = await stack.guard(demo.run_burst(stack.url, burst, on_end=progress.end))
+    await stack.guard(asyncio.sleep(STATUS_LAG_S))
+    peak_mb = peak_memory_mb(stack.worker_statuses())
+    print_report(report, peak_mb)
+    if json_file is not None:
+        figures = json.dumps(report.to_dict(peak_mb), indent=2)
+        await asyncio.to_thread(json_file.write_text, figures + "\n", encoding="utf-8")
+    return report
+
+
+def peak_memory_mb(statuses: Sequence[WorkerStatus]) -> float:
+    """Return the peak memory of the worker that took most, in MiB."""
+    return max((status.peak_bytes for status in statuses), default=0) / 2**20
+
+
+def ask(
+    settings: Settings,
+    url: str | None,
+    images: Sequence[Path],
+    question: str,
+    max_tokens: int | None,
+) -> None:
+    """Print an answer as it comes: from ``url``, a server running here, or a stack of our own.
+
+    Raises:
+        AskError: there is no answer.
+    """
+    configure_logs("supervisor", level="warning", form=settings.log_format)
+    here = f"http://{settings.host}:{settings.port}"
+    if url is not None or server_at(here):
+        _print_answer(url or here, images, question, max_tokens)
+        return
+
+    async def main(own: Settings) -> None:
+        async with running_stack(own, own.run_dir / "logs") as stack:
+            console.print()
+            await stack.guard(
+                asyncio.to_thread(_print_answer, stack.url, images, question, max_tokens)
+            )
+
+    with own_data_dir(settings) as own:
+        _run_until_stopped(main(own))
+
+
+def _print_answer(url: str, images: Sequence[Path], question: str, max_tokens: int | None) -> None:
+    for text in stream_answer(url, images, question, max_tokens=max_tokens):
+        console.print(text, end="", markup=False, soft_wrap=True)
+    console.print()
+
+
+@contextmanager
+def own_data_dir(settings: Settings) -> Iterator[Settings]:
+    """Give a passing stack a data folder of its own, removed afterwards, unless one was set.
+
+    So a demo neither meets a running server's folder nor leaves anything behind.
+    """
+    if "data_dir" in settings.model_fields_set:
+        yield settings
+        return
+    folder = Path(tempfile.mkdtemp(prefix="forebay-"))
+    try:
+        yield settings.model_copy(update={"data_dir": folder})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def say_where(stack: Stack) -> None:
+    """Print where the page and the API are."""
+    console.print(f"\n[bold]The page is at {stack.url}/[/]   API: {stack.url}/v1")
+    console.print("[dim]Ctrl-C stops everything in order.[/]")
+
+
+def _run_until_stopped(main: Coroutine[Any, Any, None]) -> bool:
+    """Run a coroutine; True when a signal ended it."""
+    try:
+        asyncio.run(main)
+    except StopRequestedError:
+        return True
+    return False
