@@ -38,7 +38,7 @@ slow: install-dev chromium  ## every test, the slow ones too
 fmt: install-dev  ## format and mend what can be mended
 	@$(BIN)/ruff format $(CHECKED) && $(BIN)/ruff check --fix $(CHECKED)
 docs: install-dev  ## write the pages that are generated from the code
-	@$(BIN)/python -m scripts.settings_doc
+	@$(BIN)/python -m scripts.generated_docs
 screenshots: install-dev chromium  ## docs/images, from the real stack
 	@$(BIN)/python -m scripts.screenshots
 browser: install-dev  ## Playwright's own Chromium, where the system has none
