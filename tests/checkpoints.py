@@ -176,13 +176,14 @@ def random_weights(config: dict[str, Any], seed: int) -> dict[str, torch.Tensor]
             continue
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
         noise = torch.randn(like.shape, generator=generator)
-        weights[name] = _scale(name, noise)
+        weights[name] = _scale(name, noise, tied=bool(config["tie_word_embeddings"]))
     return weights
 
 
-def _scale(name: str, noise: torch.Tensor) -> torch.Tensor:
+def _scale(name: str, noise: torch.Tensor, *, tied: bool) -> torch.Tensor:
     if "embed_tokens" in name:
-        return noise
+        # a loud tied embedding would make the model repeat its last token for ever
+        return noise * 0.2 if tied else noise
     if noise.dim() > 1:
         return noise / math.sqrt(noise[0].numel())
     centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
