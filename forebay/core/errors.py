@@ -13,7 +13,7 @@ class ForebayError(Exception):
 
     ``status``: HTTP status. ``code``: stable word for programs. ``retryable``: whether the same
     request may succeed later. ``mend``: what to do, for the error's page. ``retry_after``:
-    seconds to wait before the next try, where it is known.
+    seconds to wait before the next try, where it is known. ``param``: the request's field at fault.
     """
 
     status: ClassVar[int] = 500
@@ -21,10 +21,13 @@ class ForebayError(Exception):
     retryable: ClassVar[bool] = False
     mend: ClassVar[str] = "Read the server's log for the request id and report it."
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+        self.param = param
 
 
 class InvalidRequestError(ForebayError):
@@ -48,6 +51,14 @@ class ModelNotFoundError(ForebayError):
     status = 404
     code = "model_not_found"
     mend = "Use a name that GET /v1/models lists."
+
+
+class NoSuchRouteError(ForebayError):
+    """No such path, or not with this method."""
+
+    status = 404
+    code = "no_such_route"
+    mend = "The paths are listed at /docs."
 
 
 class TaskNotFoundError(ForebayError):
@@ -99,6 +110,15 @@ class QueueFullError(ForebayError):
     mend = "Wait for the seconds of Retry-After and send the request again."
 
 
+class StorageFullError(ForebayError):
+    """There is no room for the request's pictures; nothing of it was kept."""
+
+    status = 507
+    code = "storage_full"
+    retryable = True
+    mend = "Wait for Retry-After; operators: free disk space, or raise the blob store's bound."
+
+
 class QueueUnavailableError(ForebayError):
     """The queue's server cannot be reached."""
 
@@ -106,6 +126,15 @@ class QueueUnavailableError(ForebayError):
     code = "queue_unavailable"
     retryable = True
     mend = "Wait for Retry-After; operators: `forebay doctor` says what is wrong."
+
+
+class NotReadyError(ForebayError):
+    """No worker with a loaded model has given a sign of life lately."""
+
+    status = 503
+    code = "not_ready"
+    retryable = True
+    mend = "Wait for a worker to load its model; operators: `forebay doctor` says what is wrong."
 
 
 class TaskTimeoutError(ForebayError):
@@ -140,6 +169,15 @@ class TaskFailedError(ForebayError):
     status = 500
     code = "inference_failed"
     mend = "Read the message; the same request is likely to fail again."
+
+
+class AnswerChangedError(ForebayError):
+    """A worker died in mid-answer, and the second attempt began with other words than were sent."""
+
+    status = 503
+    code = "answer_changed"
+    retryable = True
+    mend = "Discard what was streamed and send the request again."
 
 
 class DeadLetterError(ForebayError):

@@ -1,0 +1,77 @@
+"""The way out: a task's end as a record, or its text as it comes."""
+
+from __future__ import annotations
+
+from forebay.api.services import Services
+from forebay.core.errors import AnswerChangedError, TaskNotFoundError, error_for_code
+from forebay.core.request import TaskId
+from forebay.queue.ports import TaskRecord
+
+
+async def final_record(services: Services, task_id: TaskId) -> TaskRecord:
+    """Wait until the task has an answer and return it.
+
+    Raises:
+        ForebayError: the task's own error, or the queue became unreachable.
+    """
+    async with services.streams.subscribe(task_id) as entries:
+        async for entry in entries:
+            if entry.kind.terminal:
+                break
+    record = await services.queue.get(task_id)
+    if record is None:
+        raise TaskNotFoundError(f"the task {task_id} is unknown or its result has expired")
+    if record.text is None:
+        code, message = failure_of(record)
+        raise error_for_code(code)(message)
+    return record
+
+
+def failure_of(record: TaskRecord) -> tuple[str, str]:
+    """Return (code, message) of a task that ended without an answer."""
+    if record.error is not None:
+        return record.error.code, record.error.message
+    return record.state.value, f"the task is {record.state.value}"
+
+
+class ShownText:
+    """What a streaming client has seen of an answer, kept true across a redelivery.
+
+    A second attempt starts over. Its text is held back while it repeats what was shown, so the
+    client sees one answer, once.
+    """
+
+    def __init__(self) -> None:
+        self._shown = ""
+        self._replayed: str | None = None
+
+    def restart(self) -> None:
+        """The answer starts over."""
+        self._replayed = ""
+
+    def add(self, text: str) -> str:
+        """Return what is new to the client in the attempt's next ``text``.
+
+        Raises:
+            AnswerChangedError: this attempt says something else than was shown.
+        """
+        if self._replayed is None:
+            self._shown += text
+            return text
+        self._replayed += text
+        if self._shown.startswith(self._replayed):
+            return ""
+        if not self._replayed.startswith(self._shown):
+            raise AnswerChangedError("a worker died, and the second attempt answers differently")
+        fresh = self._replayed[len(self._shown) :]
+        self._shown, self._replayed = self._replayed, None
+        return fresh
+
+    def finish(self) -> None:
+        """The answer is whole.
+
+        Raises:
+            AnswerChangedError: the attempt ended before it had repeated all that was shown.
+        """
+        if self._replayed is not None and self._replayed != self._shown:
+            raise AnswerChangedError("a worker died, and the second attempt's answer is shorter")

@@ -1,0 +1,132 @@
+"""The web application: its routes, its middlewares in order, and its composition from settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from forebay import __version__
+from forebay.admission.images import ImageNormaliser
+from forebay.admission.policy import Limits
+from forebay.admission.pool import DecoderPool, PoolLimits
+from forebay.admission.profile import ModelProfile
+from forebay.api import chat, compat, health, models
+from forebay.api.error_forms import install_error_forms
+from forebay.api.load import LoadGauge
+from forebay.api.middleware.access_log import AccessLogMiddleware
+from forebay.api.middleware.body_limit import BodyLimitMiddleware
+from forebay.api.middleware.last_resort import LastResortMiddleware
+from forebay.api.middleware.request_id import RequestIdMiddleware
+from forebay.api.page import install_page
+from forebay.api.services import DoorSettings, Services
+from forebay.config import Settings
+from forebay.ops.metrics import Metrics
+from forebay.queue.blobs import FolderBlobs
+from forebay.queue.connection import connect
+from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.schema import BLOB_TTL_S
+from forebay.queue.token_stream import RedisTokenStreams
+
+log = structlog.get_logger(__name__)
+
+_SWEEP_EVERY_S = 600.0
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the application. Who calls it starts and stops what ``services`` holds."""
+    app = FastAPI(
+        title="Forebay",
+        version=__version__,
+        summary="Burst-proof serving for a vision-language model",
+    )
+    app.state.services = services
+    install_error_forms(app)
+    for router in (chat.router, models.router, compat.router, health.router):
+        app.include_router(router)
+    install_page(app)
+    # the last added is the outermost: the id is there for the log's line, the line counts even the
+    # last resort's answer, and a body over the limit is an error of the route that reads it
+    app.add_middleware(BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(LastResortMiddleware)
+    app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Compose the application from ``settings``, with everything it needs running.
+
+    Raises:
+        ProfileError: the model's folder cannot be read.
+        ValueError: no queue_url is set.
+        QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
+    """
+    if settings.queue_url is None:
+        raise ValueError("the API needs queue_url: the queue that it fills")
+    profile = ModelProfile.from_folder(
+        settings.model_folder, settings.served_name, settings.model_aliases
+    )
+    # stopped in the reverse order: no decoder outlives the app, no reader its connection
+    async with AsyncExitStack() as stack:
+        redis = connect(settings.queue_url)
+        stack.push_async_callback(redis.aclose)
+        queue = RedisQueue(redis, settings.queue_name, settings.queue_limits())
+        await queue.start()
+        streams = RedisTokenStreams(redis, settings.queue_name)
+        await stack.enter_async_context(streams)
+        blobs = FolderBlobs(settings.blob_dir)
+        decoders = DecoderPool(PoolLimits(processes=settings.image_processes))
+        await stack.enter_async_context(decoders)
+        sweeper = asyncio.create_task(_sweep(blobs))
+        stack.callback(sweeper.cancel)
+        yield create_app(
+            Services(
+                queue=queue,
+                streams=streams,
+                blobs=blobs,
+                images=ImageNormaliser(decoders, quality=settings.image_quality),
+                decoders=decoders,
+                profile=profile,
+                limits=door_limits(settings, profile),
+                load=LoadGauge(queue),
+                settings=door_settings(settings),
+                metrics=Metrics(),
+            )
+        )
+
+
+def door_settings(settings: Settings) -> DoorSettings:
+    """Return the door's share of the settings."""
+    return DoorSettings(
+        max_body_bytes=settings.max_body_bytes,
+        image_side=settings.image_side,
+        max_tokens_default=settings.max_tokens_default,
+        max_tokens_limit=settings.max_tokens_limit,
+        answer_timeout_s=settings.answer_timeout_s,
+    )
+
+
+def door_limits(settings: Settings, profile: ModelProfile) -> Limits:
+    """Return what the door lets in."""
+    return Limits(
+        context_tokens=profile.context_tokens,
+        max_waiting=settings.max_waiting,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        max_images=settings.max_images,
+        max_image_pixels=settings.max_image_pixels,
+    )
+
+
+async def _sweep(blobs: FolderBlobs) -> None:
+    """Delete pictures that no waiting task can need any more, every ten minutes."""
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            await blobs.sweep(BLOB_TTL_S)
+        except OSError as error:  # a full or read-only disk: the next round may do better
+            log.warning("blobs.not_swept", reason=str(error))

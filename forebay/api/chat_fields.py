@@ -1,0 +1,59 @@
+"""Which fields of a chat request are honoured, which are harmless, which are refused.
+
+Nothing that would change an answer is silently ignored: it is honoured, or it is a 400 that names
+it. A field at the value that means "off" asks for nothing and passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from forebay.core.errors import InvalidRequestError
+
+HONOURED: Final = frozenset(
+    {
+        "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p",
+        "seed", "stop", "stream", "stream_options",
+    }
+)  # fmt: skip
+
+HARMLESS: Final = frozenset(
+    {
+        "user", "store", "metadata", "safety_identifier", "service_tier", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
+    }
+)  # fmt: skip
+"""Fields that do not change an answer here: bookkeeping of the client or of another provider."""
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ([], {}, False)
+
+
+def _zero(value: Any) -> bool:
+    return value is None or value == 0
+
+
+_OFF: Final[dict[str, Callable[[Any], bool]]] = {
+    "n": lambda value: value in (None, 1),
+    "response_format": lambda value: value is None or value == {"type": "text"},
+    "tool_choice": lambda value: value in (None, "none", "auto"),
+    "function_call": lambda value: value in (None, "none", "auto"),
+    "modalities": lambda value: value in (None, ["text"]),
+    "presence_penalty": _zero,
+    "frequency_penalty": _zero,
+    "top_logprobs": _zero,
+}
+
+
+def refuse_unsupported(raw: Mapping[str, Any]) -> None:
+    """Check the fields' names, and that unsupported ones are off.
+
+    Raises:
+        InvalidRequestError: naming the first field that cannot be honoured.
+    """
+    for name, value in raw.items():
+        if name in HONOURED or name in HARMLESS or _OFF.get(name, _empty)(value):
+            continue
+        raise InvalidRequestError(f"the field {name!r} is not supported here", param=name)

@@ -1,0 +1,148 @@
+"""A chat completion request as OpenAI clients send it, read into the door's own words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from forebay.api.chat_fields import HARMLESS, HONOURED, refuse_unsupported
+from forebay.api.data_url import picture_bytes
+from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.core.errors import InvalidRequestError
+from forebay.core.request import Role, SamplingParams
+
+LOW_DETAIL_SIDE = 512
+"""Longest side, in pixels, of a picture sent with ``detail`` "low", as OpenAI documents it."""
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextContent(_Form):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Form):
+    """Where a picture is: a data URL, or plain base64."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImageContent(_Form):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Content = TextContent | ImageContent
+
+
+class ChatMessage(_Form):
+    """One turn. Fields that a client echoes from an answer are taken when they are empty."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Content]
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    audio: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+
+
+class StreamOptions(_Form):
+    """Wishes for a streamed answer. Padding against eavesdroppers is not done, nor announced."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ChatForm(_Form):
+    """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a chunk that counts tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+def read_chat_form(body: bytes) -> ChatForm:
+    """Read and check a request's body.
+
+    Raises:
+        InvalidRequestError: not JSON, not of the documented form, or a field is not supported.
+    """
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError("the body is not valid JSON") from error
+    if not isinstance(raw, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    refuse_unsupported(raw)
+    known = {name: value for name, value in raw.items() if name in HONOURED - HARMLESS}
+    try:
+        return ChatForm.model_validate(known)
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
+    """Return the request with its pictures' bytes.
+
+    Raises:
+        InvalidRequestError: a picture's URL cannot be read, or a turn has one that may not.
+    """
+    turns = tuple(_turn(message, index) for index, message in enumerate(form.messages))
+    return Ask(turns=turns, sampling=sampling, model=form.model)
+
+
+def _turn(message: ChatMessage, index: int) -> Turn:
+    role = Role.SYSTEM if message.role == "developer" else Role(message.role)
+    if isinstance(message.content, str):
+        return Turn(role, (message.content,))
+    parts: list[str | RawPicture] = []
+    for at, content in enumerate(message.content):
+        if isinstance(content, TextContent):
+            parts.append(content.text)
+            continue
+        param = f"messages.{index}.content.{at}.image_url.url"
+        if role is not Role.USER:
+            raise InvalidRequestError("only a user's message may hold a picture", param=param)
+        side = LOW_DETAIL_SIDE if content.image_url.detail == "low" else None
+        parts.append(RawPicture(picture_bytes(content.image_url.url, param), side))
+    return Turn(role, tuple(parts))
+
+
+def _refusal(error: ValidationError) -> InvalidRequestError:
+    # of the branches of a union, the one that got furthest says the most
+    first = max(error.errors(include_url=False, include_input=False), key=_depth)
+    names = [str(part) for part in first["loc"] if str(part) not in _BRANCHES]
+    field = ".".join(names)
+    return InvalidRequestError(f"{field}: {first['msg']}", param=field)
+
+
+_BRANCHES = frozenset({"str", "list[str]", "TextContent", "ImageContent"}) | {
+    "list[union[TextContent,ImageContent]]"
+}
+
+
+def _depth(error: Any) -> int:
+    return len(error["loc"])

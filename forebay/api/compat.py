@@ -1,0 +1,99 @@
+"""The queue service's contract: ``POST /predict`` and ``GET /result``, as its clients know them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData, UploadFile
+
+from forebay.api.answers import failure_of
+from forebay.api.dependencies import ServicesOf
+from forebay.api.intake import Ask, RawPicture, Turn, sampling_params, submit
+from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
+from forebay.core.request import Priority, Role, TaskId
+from forebay.queue.ports import TaskRecord
+
+router = APIRouter(tags=["queue service"])
+
+_FIELDS = frozenset({"image", "prompt", "priority", "max_tokens"})
+
+
+@router.post("/predict")
+async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
+    """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue."""
+    async with request.form(max_files=1, max_fields=len(_FIELDS)) as form:
+        unknown = set(form) - _FIELDS
+        if unknown:
+            field = min(unknown)
+            raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
+        image, prompt = form.get("image"), form.get("prompt")
+        if not isinstance(image, UploadFile) or not isinstance(prompt, str) or not prompt.strip():
+            raise MissingPartError("Missing image or prompt")
+        content = await image.read()
+        sampling = sampling_params(services, max_tokens=_whole_number(form, "max_tokens"))
+        priority = _priority(form)
+    if not content:
+        raise MissingPartError("Missing image or prompt")
+    turn = Turn(Role.USER, (RawPicture(content), prompt))
+    enqueued = await submit(services, Ask((turn,), sampling, priority=priority))
+    return {
+        "status": "submitted",
+        "task_id": enqueued.task_id,
+        "message": f"Task accepted; ask GET /result?task_id={enqueued.task_id} for the answer.",
+    }
+
+
+@router.get("/result")
+async def result(services: ServicesOf, task_id: str = "") -> dict[str, Any]:
+    """Return a task's answer, or that it is pending."""
+    if not task_id:
+        raise MissingPartError("Missing task_id")
+    record = await services.queue.get(TaskId(task_id))
+    if record is None:
+        raise TaskNotFoundError(f"No such task: {task_id[:64]}. Results expire.")
+    return _result(record)
+
+
+def _result(record: TaskRecord) -> dict[str, Any]:
+    if not record.state.final:
+        return {"status": "pending", "task_id": record.task_id}
+    if record.text is None:
+        return {
+            "task_id": record.task_id,
+            "status": "error",
+            "error": failure_of(record)[1],
+            "model": record.model,
+        }
+    return {
+        "task_id": record.task_id,
+        "status": "success",
+        "response": record.text,
+        "elapsed_ms": _elapsed_ms(record),
+        "model": record.model,
+    }
+
+
+def _elapsed_ms(record: TaskRecord) -> int:
+    """Return the time in a worker's hands; the wait in the queue is not the model's."""
+    began = record.leased_s if record.leased_s is not None else record.created_s
+    ended = record.finished_s if record.finished_s is not None else began
+    return max(0, round((ended - began) * 1000))
+
+
+def _whole_number(form: FormData, name: str) -> int | None:
+    given = form.get(name)
+    if given is None:
+        return None
+    if not isinstance(given, str) or not given.isdecimal() or len(given) > 9:
+        raise InvalidRequestError(f"{name} must be a whole number", param=name)
+    return int(given)
+
+
+def _priority(form: FormData) -> Priority:
+    given = form.get("priority", Priority.NORMAL)
+    try:
+        return Priority(given)  # type: ignore[arg-type]  # an uploaded file is no priority either
+    except ValueError as error:
+        names = ", ".join(Priority)
+        raise InvalidRequestError(f"priority must be one of {names}", param="priority") from error

@@ -1,0 +1,85 @@
+"""The one place where an error takes the form that a contract's clients expect."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from forebay.core.errors import (
+    ForebayError,
+    InvalidRequestError,
+    MissingPartError,
+    NoSuchRouteError,
+)
+
+_OPENAI_PATHS = "/v1/"
+_DEFAULT_RETRY_AFTER_S = 1
+
+
+def error_response(path: str, error: ForebayError, status: int | None = None) -> Response:
+    """Return ``error`` as the contract of ``path`` has it; ``status`` overrides the class's own."""
+    form = openai_form if path.startswith(_OPENAI_PATHS) else compat_form
+    headers = {}
+    if error.retryable or error.retry_after is not None:
+        wait = error.retry_after or _DEFAULT_RETRY_AFTER_S
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    return JSONResponse(form(error), status_code=status or error.status, headers=headers)
+
+
+def openai_form(error: ForebayError) -> dict[str, Any]:
+    """Return the body that OpenAI clients read."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": "invalid_request_error" if error.status < 500 else "server_error",
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def compat_form(error: ForebayError) -> dict[str, Any]:
+    """Return the body of the queue service: a sentence, and the code for programs.
+
+    A missing part is the one case that the service's own clients know; its body is kept exact.
+    """
+    if isinstance(error, MissingPartError):
+        return {"error": error.message}
+    return {"error": error.message, "code": error.code}
+
+
+def install_error_forms(app: FastAPI) -> None:
+    """Answer every error of the routes, and of the framework, in these forms."""
+    app.add_exception_handler(ForebayError, _forebay_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+
+
+async def _forebay_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ForebayError)
+    return error_response(request.url.path, error)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code in (404, 405):
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        answer = error_response(request.url.path, NoSuchRouteError(message), error.status_code)
+    else:
+        refusal = InvalidRequestError(str(error.detail))
+        answer = error_response(request.url.path, refusal, error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    refusal = InvalidRequestError(f"{field}: {first['msg']}", param=field)
+    return error_response(request.url.path, refusal)

@@ -1,0 +1,143 @@
+"""The way in, the same for every contract: price, decide, decode, store, enqueue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forebay.admission.cost import PricedPicture, price_picture, price_request
+from forebay.admission.header import read_header
+from forebay.admission.policy import Shed, decide
+from forebay.api.services import Services
+from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
+from forebay.core.request import (
+    ImagePart,
+    InferenceRequest,
+    Message,
+    Part,
+    Priority,
+    Role,
+    SamplingParams,
+    TaskId,
+    TextPart,
+)
+from forebay.queue.ports import Enqueued, NewTask
+
+
+@dataclass(frozen=True, slots=True)
+class RawPicture:
+    """A picture as its client sent it. ``side``: wanted longest side once stored, in pixels."""
+
+    content: bytes
+    side: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation, its pictures still raw."""
+
+    role: Role
+    parts: tuple[str | RawPicture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request in the door's own words, whatever its contract. ``model`` None: the served one."""
+
+    turns: tuple[Turn, ...]
+    sampling: SamplingParams
+    model: str | None = None
+    priority: Priority = Priority.NORMAL
+
+
+def sampling_params(services: Services, *, max_tokens: int | None = None) -> SamplingParams:
+    """Return greedy sampling with the answer's length checked.
+
+    Raises:
+        InvalidRequestError: ``max_tokens`` is not between 1 and the door's limit.
+    """
+    settings = services.settings
+    if max_tokens is None:
+        return SamplingParams(max_tokens=settings.max_tokens_default)
+    if not 1 <= max_tokens <= settings.max_tokens_limit:
+        raise InvalidRequestError(
+            f"max_tokens is {max_tokens}, it must be from 1 to {settings.max_tokens_limit}",
+            param="max_tokens",
+        )
+    return SamplingParams(max_tokens=max_tokens)
+
+
+async def submit(services: Services, ask: Ask) -> Enqueued:
+    """Take ``ask`` in; it is in the queue when this returns, and nowhere when this raises.
+
+    Raises:
+        ForebayError: of the request's own fault, or of the queue's state. Nothing was enqueued.
+    """
+    try:
+        return await _submit(services, ask)
+    except ForebayError as error:
+        services.metrics.refused.labels(error.code).inc()
+        raise
+
+
+async def _submit(services: Services, ask: Ask) -> Enqueued:
+    if ask.model is not None and not services.profile.knows(ask.model):
+        raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
+    raw = [part for turn in ask.turns for part in turn.parts if isinstance(part, RawPicture)]
+    texts = [part for turn in ask.turns for part in turn.parts if isinstance(part, str)]
+    priced = [_price(services, picture) for picture in raw]
+    cost = price_request(texts, priced, ask.sampling.max_tokens)
+    decision = decide(priced, cost, await services.load.now(), services.limits)
+    if isinstance(decision, Shed):
+        raise decision.error
+    # only what is admitted is decoded
+    stored = await _store_all(services, raw, priced)
+    request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
+    task = NewTask(TaskId(uuid.uuid4().hex), request, cost, priority=ask.priority)
+    enqueued = await services.queue.enqueue(task)
+    services.metrics.admitted.inc()
+    services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
+    services.metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
+    return enqueued
+
+
+def _price(services: Services, picture: RawPicture) -> PricedPicture:
+    side = min(picture.side or services.settings.image_side, services.settings.image_side)
+    return price_picture(read_header(picture.content), side, services.profile.rules)
+
+
+async def _store_all(
+    services: Services, raw: Sequence[RawPicture], priced: Sequence[PricedPicture]
+) -> list[ImagePart]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            jobs = [
+                group.create_task(_store(services, picture.content, price))
+                for picture, price in zip(raw, priced, strict=True)
+            ]
+    except* ForebayError as errors:
+        first = errors.exceptions[0]
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+    return [job.result() for job in jobs]
+
+
+async def _store(services: Services, content: bytes, price: PricedPicture) -> ImagePart:
+    started = time.monotonic()
+    picture = await services.images.normalise(content, price.header, price.side)
+    services.metrics.decode_seconds.observe(time.monotonic() - started)
+    sha256 = await services.blobs.put(picture.content)
+    return ImagePart(sha256, picture.width, picture.height)
+
+
+def _messages(turns: Sequence[Turn], stored: Sequence[ImagePart]) -> tuple[Message, ...]:
+    pictures = iter(stored)
+
+    def part(raw: str | RawPicture) -> Part:
+        return TextPart(raw) if isinstance(raw, str) else next(pictures)
+
+    return tuple(Message(turn.role, tuple(part(raw) for raw in turn.parts)) for turn in turns)

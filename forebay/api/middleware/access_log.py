@@ -1,0 +1,60 @@
+"""One log line and one count a request: method, path, status, time, size. Never what was asked."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from forebay.ops.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_QUIET = frozenset({"/healthz", "/health", "/ready", "/metrics"})
+"""Asked every few seconds by machines: counted, but logged at debug level."""
+
+UNMATCHED = "unmatched"
+
+
+class AccessLogMiddleware:
+    """Logs and counts each request when its response has ended."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        seen = {"status": 0, "bytes_out": 0}
+
+        async def send_and_count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+            elif message["type"] == "http.response.body":
+                seen["bytes_out"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_count)
+        finally:
+            self._record(scope, seen, time.monotonic() - started)
+
+    def _record(self, scope: Scope, seen: dict[str, int], seconds: float) -> None:
+        # the route's template, not the path: a label must not take as many values as clients like
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        self._metrics.requests.labels(route, scope["method"], str(seen["status"])).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        write = log.debug if scope["path"] in _QUIET else log.info
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=seen["status"],
+            ms=round(seconds * 1000, 1),
+            bytes_out=seen["bytes_out"],
+        )

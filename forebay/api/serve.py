@@ -1,0 +1,53 @@
+"""The API process: uvicorn around the application, from settings to the last connection's end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import structlog
+import uvicorn
+
+from forebay.api.app import build
+from forebay.config import Settings
+from forebay.logs import configure_logs
+
+log = structlog.get_logger("forebay.api")
+
+_BACKLOG = 4096
+"""Connections that the system holds for us in a burst."""
+
+_KEEP_ALIVE_S = 75
+"""Longer than the usual 60 s of a proxy, so that it never meets a connection just closed."""
+
+
+def run(settings: Settings, *, listen_fd: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests end within ``settings.drain_s``.
+
+    ``listen_fd``: a listening socket that the parent holds open across restarts, so that clients
+    meet a pause instead of a refusal.
+    """
+    configure_logs("api", level=settings.log_level, form=settings.log_format)
+    asyncio.run(_serve(settings, listen_fd))
+
+
+async def _serve(settings: Settings, listen_fd: int | None) -> None:
+    sockets = None if listen_fd is None else [socket.socket(fileno=listen_fd)]
+    async with build(settings) as app:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                backlog=_BACKLOG,
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+            )
+        )
+        log.info("api_listening", host=settings.host, port=settings.port)
+        await server.serve(sockets=sockets)

@@ -1,0 +1,45 @@
+"""What the routes work with. Built by a composition root, handed to ``create_app``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from forebay.admission.images import ImageNormaliser
+from forebay.admission.policy import Limits
+from forebay.admission.pool import DecoderPool
+from forebay.admission.profile import ModelProfile
+from forebay.api.load import LoadGauge
+from forebay.ops.metrics import Metrics
+from forebay.queue.ports import BlobStore, StreamReader, Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """The door's own numbers. Times in seconds, sizes in bytes, sides in pixels."""
+
+    max_body_bytes: int = 20 * 2**20
+    image_side: int = 1024
+    image_quality: int = 85
+    max_tokens_default: int = 256
+    max_tokens_limit: int = 2048
+    answer_timeout_s: float = 600.0
+    keep_alive_s: float = 10.0
+    """Between two comments that keep a silent event stream open."""
+    send_timeout_s: float = 30.0
+    """A client that does not read its event stream for so long is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything outside HTTP that the door uses."""
+
+    queue: Submitter
+    streams: StreamReader
+    blobs: BlobStore
+    images: ImageNormaliser
+    decoders: DecoderPool
+    profile: ModelProfile
+    limits: Limits
+    load: LoadGauge
+    settings: DoorSettings = field(default_factory=DoorSettings)
+    metrics: Metrics = field(default_factory=Metrics)

@@ -1,0 +1,1 @@
+"""How Forebay says how it is."""

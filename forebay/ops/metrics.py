@@ -1,0 +1,111 @@
+"""Every metric, with its unit in its name. Base units: seconds, bytes, tokens, pictures, tasks."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from forebay.queue.ports import QueueDepth
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_DECODE_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._door()
+        self._queue()
+
+    def _door(self) -> None:
+        registry = self.registry
+        self.requests = Counter(
+            "forebay_http_requests_total",
+            "HTTP requests by route, method and status.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "forebay_http_request_seconds",
+            "From a request's first byte to its answer's last.",
+            ["route"],
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "forebay_refused_total",
+            "Requests refused before the queue, by error code.",
+            ["code"],
+            registry=registry,
+        )
+        self.admitted = Counter(
+            "forebay_admitted_total", "Tasks that the queue has taken.", registry=registry
+        )
+        self.admitted_tokens = Counter(
+            "forebay_admitted_tokens_total",
+            "Priced tokens of the tasks that the queue has taken, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self.decode_seconds = Histogram(
+            "forebay_picture_decode_seconds",
+            "Decoding and normalising one picture, the wait for a decoder included.",
+            buckets=_DECODE_SECONDS,
+            registry=registry,
+        )
+        self.decoder_kills = Gauge(
+            "forebay_decoder_kills",
+            "Decoder processes killed since the start of the door.",
+            registry=registry,
+        )
+        self.first_token_seconds = Histogram(
+            "forebay_first_token_seconds",
+            "From a chat request's arrival to its first text (TTFT, queue wait included).",
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.abandoned = Counter(
+            "forebay_abandoned_total",
+            "Chat requests whose client went away before the answer's end.",
+            registry=registry,
+        )
+
+    def _queue(self) -> None:
+        registry = self.registry
+        self.queue_up = Gauge(
+            "forebay_queue_up", "1 when the queue's server answers.", registry=registry
+        )
+        self.queue_tasks = Gauge(
+            "forebay_queue_tasks", "Tasks in the queue by place.", ["place"], registry=registry
+        )
+        self.queue_waiting_tokens = Gauge(
+            "forebay_queue_waiting_tokens", "Priced tokens that wait.", registry=registry
+        )
+        self.queue_oldest_seconds = Gauge(
+            "forebay_queue_oldest_seconds", "Age of the longest-waiting task.", registry=registry
+        )
+        self.workers = Gauge(
+            "forebay_workers", "Workers with a recent sign of life.", registry=registry
+        )
+
+    def see_queue(self, depth: QueueDepth, workers: int) -> None:
+        """Set the queue's gauges."""
+        self.queue_up.set(1)
+        self.queue_tasks.labels("waiting").set(depth.waiting)
+        self.queue_tasks.labels("leased").set(depth.leased)
+        self.queue_tasks.labels("dead").set(depth.dead)
+        self.queue_waiting_tokens.set(depth.waiting_tokens)
+        self.queue_oldest_seconds.set(depth.oldest_s)
+        self.workers.set(workers)
+
+    def miss_queue(self) -> None:
+        """Say that the queue does not answer; its sizes are not known then and are withdrawn."""
+        self.queue_up.set(0)
+        self.queue_tasks.clear()
+
+    def render(self) -> bytes:
+        """Return the text form that Prometheus reads."""
+        return generate_latest(self.registry)
