@@ -65,7 +65,8 @@ def install(level: str, torch_choice: str) -> None:
         install_torch(torch, torch_choice)
     say(f"installing {lock.relative_to(ROOT)}")
     pip("install", "--quiet", "-r", str(lock))
-    pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    build = ["--no-build-isolation"] if pinned(lock, "setuptools") else []
+    pip("install", "--quiet", "--no-deps", *build, "--editable", str(ROOT))
     stamp(level).write_text(digest(level), encoding="utf-8")
     say(f"ready ({level}): {VENV.relative_to(ROOT)}")
 

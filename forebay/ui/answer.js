@@ -14,7 +14,6 @@ export class Answer {
   #panel = byId("answer", HTMLElement);
   #phase = byId("phase", HTMLSpanElement);
   #text = byId("answer-text", HTMLParagraphElement);
-  #notice = byId("notice", HTMLParagraphElement);
   #facts = byId("facts", HTMLDListElement);
   #first = byId("fact-first", HTMLElement);
   #total = byId("fact-total", HTMLElement);
@@ -42,7 +41,6 @@ export class Answer {
     this.#wanted = wanted;
     this.#text.textContent = "";
     this.#text.dataset.long = "false";
-    this.#notice.hidden = true;
     this.#showRequest("");
     this.#timer = setInterval(() => this.render(), TICK_MS);
     this.#enter("waiting");
@@ -53,7 +51,6 @@ export class Answer {
   take(event) {
     if (event.kind === "open") this.#showRequest(event.requestId);
     else if (event.kind === "text") this.#append(event.text);
-    else if (event.kind === "restart") this.#restart();
     else if (event.kind === "usage") this.#usage = event;
     else this.#cutShort = event.reason === "length";
   }
@@ -82,7 +79,6 @@ export class Answer {
     this.#phase.textContent = this.#state === "empty" ? "" : text(this.#state, { seconds });
     if (this.#state === "waiting") this.#phase.setAttribute("aria-live", "off");
     else this.#phase.removeAttribute("aria-live");
-    this.#notice.textContent = text("restarted");
     this.#renderFacts();
     this.#renderExpected();
     this.#renderError();
@@ -94,11 +90,6 @@ export class Answer {
     this.#text.append(piece);
     this.#text.dataset.long = String((this.#text.textContent ?? "").length > LONG_ANSWER);
     if (this.#state !== "streaming") this.#enter("streaming");
-  }
-
-  #restart() {
-    this.#text.textContent = "";
-    this.#notice.hidden = false;
   }
 
   /** @param {State} state a last one */

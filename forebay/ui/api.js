@@ -9,7 +9,6 @@ const LOOK_MS = 8_000;
 /**
  * @typedef {{kind: "open", requestId: string}
  *   | {kind: "text", text: string}
- *   | {kind: "restart"}
  *   | {kind: "finish", reason: string}
  *   | {kind: "usage", promptTokens: number, answerTokens: number}} AnswerEvent
  * @typedef {{file: string, question: string, answer: string, skill: string, language: string}} Sample
@@ -55,10 +54,6 @@ export async function* askQuestion({ model, question, image, signal }) {
   try {
     for await (const event of readEvents(response.body)) {
       if (event.data === "[DONE]") return;
-      if (event.event === "restart") {
-        yield { kind: "restart" };
-        continue;
-      }
       for (const fact of readChunk(JSON.parse(event.data), requestId)) {
         finished ||= fact.kind === "finish";
         yield fact;

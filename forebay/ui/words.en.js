@@ -30,7 +30,6 @@ export const en = {
     stopped: "Stopped",
     cut: "Cut at the token limit",
     failed: "Failed",
-    restarted: "A worker was replaced; the answer started over.",
     firstToken: "First token",
     total: "In all",
     tokens: "Tokens",
@@ -73,6 +72,10 @@ export const en = {
     expired: ["The question waited past its deadline", "Ask again at a quieter time."],
     inference_failed: ["The model could not answer this", "The same question is likely to fail again; try another picture."],
     dead_letter: ["This question stopped the worker three times", "Try another picture, and tell the operator."],
+    no_such_route: ["The server does not know this address", "Reload the page; it may be older than the server."],
+    storage_full: ["No room for the picture", "Wait a moment. The server's disk, or its picture store, is full."],
+    not_ready: ["The model is still starting", "Wait a moment and ask again."],
+    answer_changed: ["The answer changed half-way", "A worker died while it wrote; ask again."],
     network: ["The server cannot be reached", "See that `forebay serve` is running, then ask again."],
   },
 };

@@ -30,7 +30,6 @@ export const zh = {
     stopped: "已停止",
     cut: "达到长度上限",
     failed: "失败",
-    restarted: "工作进程已更换，回答重新开始。",
     firstToken: "首字耗时",
     total: "总耗时",
     tokens: "词元",
@@ -73,6 +72,10 @@ export const zh = {
     expired: ["问题等待超过期限", "请在空闲时再试。"],
     inference_failed: ["模型未能回答", "同样的问题多半还会失败，请换一张图片。"],
     dead_letter: ["这个问题三次使工作进程中断", "请换一张图片，并告知管理员。"],
+    no_such_route: ["服务器没有这个地址", "刷新页面再试，页面可能比服务器旧。"],
+    storage_full: ["没有空间存放图片", "请稍候；服务器的磁盘或图片存储已满。"],
+    not_ready: ["模型仍在启动", "请稍候再问。"],
+    answer_changed: ["回答中途发生变化", "书写时工作进程中断，请重新提问。"],
     network: ["无法连接服务器", "请确认 `forebay serve` 正在运行，然后重试。"],
   },
 };

@@ -1,0 +1,199 @@
+"""The page of a running stack, in a real browser: ask, read, stop, be refused, change language."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser
+
+from forebay.config import PACKAGE_FOLDER
+from scripts.running_stack import RunningStack
+from tests.browser.conftest import Visit, open_page
+
+pytestmark = pytest.mark.browser
+
+DROP = """([selector, bytes, name, type]) => {
+    const file = new File([new Uint8Array(bytes)], name, {type});
+    const data = new DataTransfer();
+    data.items.add(file);
+    const target = document.querySelector(selector);
+    for (const kind of ["dragenter", "dragover", "drop"])
+        target.dispatchEvent(new DragEvent(
+            kind, {dataTransfer: data, bubbles: true, cancelable: true}));
+}"""
+
+
+def drop(visit: Visit, content: bytes, name: str, kind: str = "image/jpeg") -> None:
+    visit.page.evaluate(DROP, ["#drop", list(content), name, kind])
+
+
+def picture(sample: dict[str, str]) -> bytes:
+    return (PACKAGE_FOLDER / "samples" / sample["file"]).read_bytes()
+
+
+@contextmanager
+def frozen_workers(stack: RunningStack) -> Iterator[None]:
+    """Stop the workers' clocks, so that a question surely waits."""
+    statuses = stack.data_dir.glob("run/*.status.json")
+    pids = [json.loads(path.read_text(encoding="utf-8"))["pid"] for path in statuses]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_dropped_picture_is_shown_and_its_question_answered_rightly(
+    visit: Visit, samples: list[dict[str, str]]
+) -> None:
+    read = []
+    wanted = [one for one in samples if one["skill"] in ("price", "colour")][:6]
+    for sample in wanted:
+        drop(visit, picture(sample), sample["file"])
+        assert visit.page.locator("#preview-name").inner_text() == sample["file"]
+        visit.ask(sample["question"])
+        visit.page.wait_for_selector("#stop", state="hidden")
+        visit.wait_for_state("done")
+        read.append(visit.answer())
+    right = sum(answer == sample["answer"] for answer, sample in zip(read, wanted, strict=True))
+    assert right >= len(wanted) - 1, list(zip(read, wanted, strict=True))
+
+
+def test_a_sample_brings_its_question_and_the_answer_is_held_to_the_expected_one(
+    visit: Visit, samples: list[dict[str, str]]
+) -> None:
+    visit.page.click("#strip li:first-child button")
+    visit.page.wait_for_selector("#preview:visible")
+    first = visit.page.locator("#strip li:first-child button")
+    assert first.get_attribute("aria-pressed") == "true"
+    sample = next(one for one in samples if one["file"] == first.get_attribute("data-file"))
+    assert visit.page.input_value("#question") == sample["question"]
+    visit.page.click("#send")
+    visit.wait_for_state("done")
+    assert visit.page.locator("#fact-expected").inner_text() == sample["answer"]
+    right = visit.page.locator("#fact-expected").get_attribute("data-right")
+    assert right == str(visit.answer().strip() == sample["answer"]).lower()
+
+
+def test_the_figures_beside_the_answer_are_those_of_the_call(visit: Visit) -> None:
+    with visit.page.expect_response("**/v1/chat/completions") as called:
+        visit.ask("你好")
+    visit.wait_for_state("done", "cut")
+    request_id = called.value.headers["x-request-id"]
+    assert visit.page.locator("#fact-request").inner_text() == request_id
+    assert re.fullmatch(r"\d+\.\d\d s", visit.page.locator("#fact-first").inner_text())
+    assert re.fullmatch(r"\d+ out, \d+ in", visit.page.locator("#fact-tokens").inner_text())
+
+
+def test_stop_ends_a_waiting_question_and_the_next_one_is_answered(
+    visit: Visit, stack: RunningStack
+) -> None:
+    with frozen_workers(stack):
+        visit.ask("你好")
+        visit.wait_for_state("waiting")
+        visit.page.click("#stop")
+        visit.wait_for_state("stopped")
+        assert visit.page.locator("#stop").is_hidden()
+    visit.ask("你好")
+    visit.wait_for_state("done", "cut")
+    assert visit.answer()
+
+
+def test_a_file_that_is_no_picture_is_refused_with_code_and_mend(visit: Visit) -> None:
+    drop(visit, b"not a picture at all", "notes.png", "image/png")
+    visit.ask("What is the price?")
+    visit.wait_for_state("failed")
+    assert visit.page.locator("#error-code").inner_text() == "invalid_image"
+    assert "JPEG, PNG, WEBP, GIF or BMP" in visit.page.locator("#error-mend").inner_text()
+    assert visit.page.locator("#fact-request").inner_text()
+
+
+def test_a_server_that_is_gone_is_said_so(visit: Visit) -> None:
+    visit.page.context.set_offline(True)
+    visit.ask("What is the price?")
+    visit.wait_for_state("failed")
+    assert visit.page.locator("#error-code").inner_text() == "network"
+
+
+def test_the_language_changes_every_text_and_is_remembered(visit: Visit) -> None:
+    page = visit.page
+    assert page.locator("html").get_attribute("lang") == "en"
+    page.click('[data-language="zh"]')
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    assert page.locator("#send").inner_text() == "提问"
+    assert page.locator("#examples button").first.inner_text().startswith("图中价格")
+    page.reload()
+    assert page.locator("#send").inner_text() == "提问"
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(
+    browser: Browser, stack: RunningStack
+) -> None:
+    context = browser.new_context(color_scheme="dark", locale="en-US")
+    page = open_page(context, stack.url).page
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.click("#theme")
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    context.close()
+
+
+def test_enter_that_ends_a_chinese_word_asks_nothing(visit: Visit) -> None:
+    visit.page.fill("#question", "价格")
+    visit.page.evaluate("""() => document.querySelector("#question").dispatchEvent(
+        new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true}))""")
+    assert visit.state() == "empty"
+
+
+def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
+    page = visit.page
+    page.focus("#strip li:first-child button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#preview:visible")
+    page.focus("#question")
+    page.keyboard.press("Enter")
+    visit.wait_for_state("done")
+    page.focus("#remove")
+    page.keyboard.press("Enter")
+    assert page.locator("#preview").is_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_overflows_sideways(browser: Browser, stack: RunningStack, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, locale="en-US")
+    page = open_page(context, stack.url).page
+    page.wait_for_selector("#strip button")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_the_page_asks_its_own_server_only_and_breaks_no_policy(
+    visit: Visit, stack: RunningStack
+) -> None:
+    visit.page.click("#strip li:first-child button")
+    visit.page.wait_for_selector("#preview:visible")
+    visit.page.click("#send")
+    visit.wait_for_state("done", "cut")
+    hosts = {
+        urlsplit(url).netloc for url in visit.requested if not url.startswith(("blob:", "data:"))
+    }
+    assert hosts == {urlsplit(stack.url).netloc}
+    assert visit.errors == []
+
+
+def test_the_policy_forbids_what_the_page_does_not_need(visit: Visit) -> None:
+    policy = visit.page.goto(visit.page.url)
+    assert policy is not None
+    rules = policy.headers["content-security-policy"]
+    assert "script-src 'self'" in rules
+    assert "unsafe" not in rules
