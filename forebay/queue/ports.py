@@ -73,6 +73,7 @@ class TaskRecord:
     finish_reason: str | None = None
     usage: Usage | None = None
     error: TaskError | None = None
+    position: int | None = None  # tasks ahead, as an estimate; None unless the task waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,12 @@ class StreamKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One entry as a reader gets it. ``DONE`` and ``ERROR`` are written with the result itself."""
+    """One entry as a reader gets it. The terminal ones are written with the result itself.
+
+    ``fields`` of ``DONE``: ``finish_reason`` and ``usage`` (the form of ``Usage.to_dict``, or
+    None); of ``ERROR`` and ``CANCELLED``: ``code`` and ``message``. ``RESTART``: the text so far
+    is void, a new delivery starts over.
+    """
 
     stream_id: StreamId
     kind: StreamKind
@@ -204,6 +210,14 @@ class LeaseHolder(Protocol):
 
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
         """Give tasks back to the head of the queue without counting a delivery against them."""
+        ...
+
+    async def reap(self, worker: str) -> list[TaskId]:
+        """Take back, at once, every lease of a worker that is known to be dead.
+
+        For the supervisor, or for a restarted worker that takes the dead one's name, so that
+        nobody waits for leases to run out. Returns the ids taken; the delivery counts.
+        """
         ...
 
 

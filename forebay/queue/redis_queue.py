@@ -1,0 +1,166 @@
+"""The queue itself, on Valkey or Redis: what the door and the workers hold."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from forebay.core.errors import QueueFullError
+from forebay.core.request import TaskId
+from forebay.queue.connection import (
+    SOCKET_TIMEOUT_S,
+    read_streams,
+    unavailable,
+    verify_server,
+)
+from forebay.queue.library import LeaseRow, Library
+from forebay.queue.limits import QueueLimits
+from forebay.queue.ports import (
+    Enqueued,
+    Fence,
+    HeartbeatReply,
+    Lease,
+    NewTask,
+    Outcome,
+    QueueDepth,
+    TaskError,
+    TaskRecord,
+)
+from forebay.queue.records import outcome_row, request_to_json, to_lease, to_record
+from forebay.queue.schema import Keys
+
+LONGEST_BLOCK_S: Final = SOCKET_TIMEOUT_S / 2
+"""One blocking read; shorter than the socket's patience, so silence still means a dead server."""
+
+
+class RedisQueue:
+    """Submitter and LeaseHolder on one Redis. Safe for many tasks of one event loop.
+
+    Every method raises QueueUnavailableError when the server cannot be reached. ``name`` is the
+    queue's; ``limits`` should be the same in every process.
+    """
+
+    def __init__(self, redis: Redis, name: str = "main", limits: QueueLimits | None = None) -> None:
+        self._redis = redis
+        self._keys = Keys(name)
+        self._limits = limits or QueueLimits()
+        self._library = Library(redis, self._keys, self._limits)
+        self._last_wake = "0-0"
+        self._unanswered_claims: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Verify the server and load the library.
+
+        Raises QueueSetupError for a server that must not be used, QueueUnavailableError otherwise.
+        """
+        await verify_server(self._redis)
+        with unavailable("loading the library"):
+            await self._library.load()
+
+    async def enqueue(self, task: NewTask) -> Enqueued:
+        """Keep the task; see ``Submitter``. An id that is there already is left as it is."""
+        request = request_to_json(task.request)
+        with unavailable("taking a task"):
+            try:
+                verdict, where, there = await self._library.enqueue(task, request)
+            except OutOfMemoryError as error:
+                raise self._full("The queue's server has no memory left.") from error
+        if verdict == "full":
+            raise self._full(f"The queue is full: {there} {where} are waiting.")
+        return Enqueued(task.task_id, position=int(where))
+
+    def _full(self, message: str) -> QueueFullError:
+        return QueueFullError(message, retry_after=self._limits.retry_after_s)
+
+    async def get(self, task_id: TaskId) -> TaskRecord | None:
+        """Return what is known of a task, with its position while it waits."""
+        with unavailable("reading a task"):
+            found = await self._library.describe(task_id)
+        return to_record(task_id, *found) if found else None
+
+    async def cancel(self, task_id: TaskId) -> bool:
+        """End a waiting task now; ask a leased one's worker to drop it."""
+        with unavailable("cancelling a task"):
+            return await self._library.cancel(task_id)
+
+    async def depth(self) -> QueueDepth:
+        """Return the queue's size; leases and deadlines that ran out are seen to first."""
+        with unavailable("measuring the queue"):
+            waiting, leased, dead, tokens, oldest_ms = await self._library.depth()
+        return QueueDepth(waiting, leased, dead, tokens, oldest_ms / 1000)
+
+    async def workers(self) -> int:
+        """Return how many workers were heard of within one lease."""
+        with unavailable("counting workers"):
+            return await self._library.workers()
+
+    async def ping(self) -> None:
+        """Raise QueueUnavailableError unless the server answers."""
+        with unavailable("pinging it"):
+            await self._library.ping()
+
+    async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
+        """Lease tasks; see ``LeaseHolder``. One call at a time for each worker name.
+
+        A claim whose reply was lost is repeated under its old nonce by the next call, so tasks
+        that the server leased to it come out then.
+        """
+        nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
+        with unavailable("claiming tasks"):
+            rows = await self._library.claim(worker, limit, free_tokens, nonce)
+        del self._unanswered_claims[worker]
+        leases = [lease for row in rows if (lease := to_lease(row)) is not None]
+        if len(leases) < len(rows):
+            await self._fail_unreadable(rows, {lease.task_id for lease in leases})
+        return leases
+
+    async def _fail_unreadable(self, rows: Sequence[LeaseRow], readable: set[TaskId]) -> None:
+        error = TaskError("internal_error", "The stored request cannot be read by this release.")
+        await self.finish(
+            [Outcome(row[0], row[1], error=error) for row in rows if row[0] not in readable]
+        )
+
+    async def wait_for_work(self, timeout_s: float) -> None:
+        """Return when work has arrived since the last wait, or after ``timeout_s``."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        wake = self._keys.wake
+        with unavailable("waiting for work"):
+            while (left := until - loop.time()) > 0:
+                block_s = min(left, LONGEST_BLOCK_S)
+                found = await read_streams(self._redis, {wake: self._last_wake}, block_s=block_s)
+                if found:
+                    self._last_wake = found[wake][-1][0]
+                    return
+
+    async def heartbeat(
+        self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
+    ) -> HeartbeatReply:
+        """Renew leases; return those that are lost and those to abort."""
+        with unavailable("renewing leases"):
+            lost, cancelled = await self._library.heartbeat(worker, leases)
+        return HeartbeatReply(frozenset(lost), frozenset(cancelled))
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> list[TaskId]:
+        """Store each result with its terminal stream entry, if its fence is current."""
+        if not outcomes:
+            return []
+        with unavailable("storing results"):
+            return await self._library.finish([outcome_row(outcome) for outcome in outcomes])
+
+    async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
+        """Give tasks back to their places in line, the delivery not counted."""
+        if not leases:
+            return []
+        with unavailable("releasing leases"):
+            return await self._library.release(leases)
+
+    async def reap(self, worker: str) -> list[TaskId]:
+        """Return the tasks of a worker known to be dead, now rather than at lease expiry."""
+        with unavailable("reaping a worker's leases"):
+            return await self._library.reap(worker)

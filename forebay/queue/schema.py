@@ -1,0 +1,106 @@
+"""Every key of the queue and every time to live, in one place; the Lua library is given the names.
+
+All keys of a queue share one hash tag, ``{fb:<name>}``, so a cluster keeps them on one node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forebay.core.request import TaskId
+
+KEY_NAMES: dict[str, str] = {
+    "meta": "meta",  # HASH: waiting per class, waiting tokens, last seq, clock per class
+    "task": "t:",  # HASH per task: state, tenant, priority, request, fence, deliveries, result
+    "line": "l:",  # ZSET per class and tenant: task -> seq (order of arrival)
+    "ring": "ring:",  # ZSET per class: tenant -> virtual time
+    "suspects": "suspects",  # ZSET: task -> seq; their worker died, so they are delivered alone
+    "solo": "solo",  # SET: suspects that are leased now
+    "leases": "leases",  # ZSET: task -> time when its lease runs out, ms
+    "deadlines": "deadlines",  # ZSET: waiting task -> time after which it must not start, ms
+    "dead": "dead",  # ZSET: dead letter -> time of death, ms
+    "workers": "workers",  # ZSET: worker -> last sign of life, ms
+    "held": "w:",  # SET per worker: tasks that it has leased
+    "claim": "c:",  # STRING per worker: nonce of the last claim that leased something
+    "stream": "s:",  # STREAM per task: its tokens
+    "wake": "wake",  # STREAM of one entry: its id changes when work arrives
+    "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
+}
+
+LIVE_KEYS: dict[str, str] = {
+    "meta": "counters of the waiting tasks; a constant handful of fields",
+    "task": "a task that has not ended; the last transition sets its TTL",
+    "line": "index of waiting tasks; empty lines vanish by themselves",
+    "ring": "turns of the tenants that have, or had a moment ago, waiting tasks",
+    "suspects": "index of waiting tasks",
+    "solo": "index of leased tasks",
+    "leases": "index of leased tasks",
+    "deadlines": "index of waiting tasks",
+    "wake": "one entry, replaced and never added to",
+}
+"""The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
+
+DEAD_TTL_S = 7 * 86_400
+"""Dead letters are kept for a week, request included, so that an operator can look and retry."""
+
+STREAM_TTL_S = 6 * 3600
+"""A running task's stream, renewed by every entry. The end of the task sets the result's TTL."""
+
+NUDGE_TTL_S = 60
+"""A reader's nudge stream, renewed by every nudge; only its newest id matters."""
+
+BLOB_TTL_S = 86_400
+"""Pictures not asked for since are swept. Longer than any wait in the queue should be."""
+
+STREAM_BUFFER = 256
+"""Entries held for one subscriber before its stream is left unread in the server."""
+
+STREAM_READ_COUNT = 64
+"""Entries of one stream in one read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the queue ``name``."""
+
+    name: str = "main"
+
+    def __post_init__(self) -> None:
+        """Refuse a name that would break the hash tag. Raises ValueError."""
+        if not self.name or any(char in self.name for char in "{} \n"):
+            raise ValueError(f"a queue's name has no braces or spaces: {self.name!r}")
+
+    @property
+    def prefix(self) -> str:
+        """What every key begins with."""
+        return f"{{fb:{self.name}}}:"
+
+    @property
+    def meta(self) -> str:
+        """Counters; also the key by which a cluster routes each call."""
+        return self.prefix + KEY_NAMES["meta"]
+
+    @property
+    def wake(self) -> str:
+        """The hint for idle workers."""
+        return self.prefix + KEY_NAMES["wake"]
+
+    def task(self, task_id: TaskId) -> str:
+        """What is known of one task."""
+        return self.prefix + KEY_NAMES["task"] + task_id
+
+    def stream(self, task_id: TaskId) -> str:
+        """The tokens of one task."""
+        return self.prefix + KEY_NAMES["stream"] + task_id
+
+    def nudge(self, reader: str) -> str:
+        """The nudge stream of one reader process."""
+        return self.prefix + KEY_NAMES["nudge"] + reader
+
+    def kind(self, key: str) -> str:
+        """Return which entry of ``KEY_NAMES`` a key is. Raises ValueError for an unknown one."""
+        rest = key.removeprefix(self.prefix)
+        for kind, shape in KEY_NAMES.items():
+            if rest == shape or (shape.endswith(":") and rest.startswith(shape)):
+                return kind
+        raise ValueError(f"not a key of queue {self.name!r}: {key!r}")
