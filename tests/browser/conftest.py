@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +12,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from forebay.config import PACKAGE_FOLDER
+from scripts.chromium import FLAGS, chromium_path
 from scripts.running_stack import RunningStack, running_stack
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 WAIT_MS = 60_000
 """How long the page may take to show something; a loaded machine is slow, a hang is a failure."""
-
-
-def chromium_path() -> str | None:
-    """Return the system's Chromium, or the one that CHROMIUM names."""
-    names = (os.environ.get("CHROMIUM", ""), *CHROMIUM_NAMES)
-    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +25,7 @@ def browser() -> Iterator[Browser]:
         path = chromium_path()
         if path is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium here: `make browser` fetches one, or name it in CHROMIUM")
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
 
@@ -75,6 +58,11 @@ class Visit:
     def wait_for_state(self, *states: str) -> None:
         choices = ", ".join(f'#answer[data-state="{state}"]' for state in states)
         self.page.wait_for_selector(choices, state="attached")
+
+    def outcome(self) -> str | None:
+        """Wait for the end of the question, and say which end it was."""
+        self.wait_for_state("done", "cut", "stopped", "failed")
+        return self.state()
 
     def ask(self, question: str) -> None:
         self.page.fill("#question", question)
