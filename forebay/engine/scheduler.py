@@ -192,6 +192,8 @@ class Scheduler:
         for sequence in everyone:
             if self._pool.blocks_for(sequence.computed) > len(sequence.blocks):
                 raise IntegrityError(f"sequence {sequence.task_id} lacks KV blocks")
+            if not sequence.pins <= sequence.unread_images():
+                raise IntegrityError(f"sequence {sequence.task_id} pins a picture it has read")
 
 
 def _pins(sequences: list[Sequence]) -> Iterator[str]:

@@ -1,0 +1,82 @@
+"""Paged attention over scattered blocks equals plain attention over each sequence."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from forebay.core.request import TaskId
+from forebay.engine.attention import PADDING, PagedAttention, packing_order
+from forebay.engine.kv_blocks import BlockPool
+from forebay.engine.kv_cache import KVCache
+from forebay.engine.sequence import Chunk, Sequence
+from forebay.models.glm4v.config import TextConfig
+
+CONFIG = TextConfig(
+    vocab_size=10,
+    hidden_size=48,
+    intermediate_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+)
+CPU = torch.device("cpu")
+
+
+def chunks_of(lengths: list[tuple[int, int]], pool: BlockPool) -> list[Chunk]:
+    """Chunks from ``before`` up to ``end`` of sequences whose blocks lie scattered."""
+    chunks = []
+    for at, (before, end) in enumerate(lengths):
+        sequence = Sequence(TaskId(str(at)), [1] * end, (), 5, computed=before)
+        sequence.blocks = pool.take(pool.blocks_for(end)) or []
+        random.Random(at).shuffle(sequence.blocks)
+        chunks.append(Chunk(sequence, before, end))
+    return chunks
+
+
+@pytest.mark.parametrize("block_size", [1, 4, 16])
+def test_a_ragged_batch_attends_as_each_sequence_alone(block_size: int) -> None:
+    lengths = [(40, 41), (3, 4), (0, 7), (9, 20), (41, 42), (0, 1), (200, 201), (5, 6)]
+    pool = BlockPool(600, block_size)
+    cache = KVCache(CONFIG, 600, block_size, torch.float32, CPU)
+    packed = packing_order(chunks_of(lengths, pool))
+    generator = torch.Generator().manual_seed(0)
+    whole = {
+        chunk.sequence.task_id: torch.randn(3, chunk.end, 6, 8, generator=generator)
+        for chunk in packed
+    }
+    for chunk in packed:  # what earlier steps stored
+        _, k, v = whole[chunk.sequence.task_id]
+        size = block_size
+        slots = [chunk.sequence.blocks[at // size] * size + at % size for at in range(chunk.start)]
+        cache.write(1, torch.tensor(slots).long(), k[: chunk.start, :2], v[: chunk.start, :2])
+    q, k, v = (
+        torch.cat([whole[c.sequence.task_id][at, c.start : c.end] for c in packed])
+        for at in range(3)
+    )
+    got = PagedAttention(cache, packed, CPU)(1, q, k[:, :2].contiguous(), v[:, :2].contiguous())
+    expected = torch.cat([_plain(*whole[c.sequence.task_id], c.start) for c in packed])
+    assert (got - expected).abs().max().item() < 1e-5
+
+
+def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, start: int) -> torch.Tensor:
+    """Textbook causal attention, three query heads a KV head."""
+    k, v = (t[:, :2].repeat_interleave(3, dim=1) for t in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    weights = scores.masked_fill(later, float("-inf")).softmax(dim=-1)
+    return torch.einsum("hqk,khd->qhd", weights, v)[start:]
+
+
+def test_one_long_sequence_does_not_pad_the_short_ones() -> None:
+    pool = BlockPool(600, 16)
+    cache = KVCache(CONFIG, 600, 16, torch.float32, CPU)
+    ends = [30, 33, 40, 350, 360, 352, 2000]
+    packed = packing_order(chunks_of([(end - 1, end) for end in ends], pool))
+    groups = PagedAttention(cache, packed, CPU)._groups
+    assert [group.end - group.start for group in groups] == [3, 3, 1]
+    needed = sum(pool.blocks_for(end) for end in ends)
+    gathered = sum(group.blocks.numel() for group in groups)
+    assert gathered <= needed * PADDING
