@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -15,8 +16,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.errors import EvictionPolicyError, ServerTooOldError
 
-SOCKET_TIMEOUT_S: Final = 3.0
-"""Longest silence of a server; a blocking command must ask for less."""
+ANSWER_S: Final = 3.0
+"""Longest that one operation may take, waiting for a connection and retries included."""
+
+LONGEST_BLOCK_S: Final = ANSWER_S / 2
+"""Longest blocking read; below the patience above, so silence still means a dead server."""
 
 CONNECT_TIMEOUT_S: Final = 1.0
 MAX_CONNECTIONS: Final = 64
@@ -37,7 +41,9 @@ def connect(url: str) -> Redis:
         timeout=POOL_WAIT_S,
         decode_responses=True,
         protocol=2,
-        socket_timeout=SOCKET_TIMEOUT_S,
+        # The time is bounded in unavailable(), not here: redis-py would use asyncio.wait_for,
+        # which before Python 3.12 now and then swallows a cancellation.
+        socket_timeout=None,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(
             ExponentialBackoff(cap=0.2, base=0.05),
@@ -50,15 +56,21 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-@contextmanager
-def unavailable(doing: str) -> Iterator[None]:
-    """Turn every Redis error, and every error of the socket, into QueueUnavailableError."""
+@asynccontextmanager
+async def unavailable(doing: str, within_s: float = ANSWER_S) -> AsyncIterator[None]:
+    """Turn every error of Redis or the socket, and silence, into QueueUnavailableError."""
     try:
-        yield
+        async with asyncio.timeout(within_s):
+            yield
     except (RedisError, OSError) as error:
         raise QueueUnavailableError(
-            f"The queue's server did not answer while {doing}: {error}", retry_after=RETRY_AFTER_S
+            f"The queue's server did not answer while {doing}: {_why(error)}",
+            retry_after=RETRY_AFTER_S,
         ) from error
+
+
+def _why(error: Exception) -> str:
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
 
 
 async def verify_server(redis: Redis) -> None:
@@ -66,7 +78,7 @@ async def verify_server(redis: Redis) -> None:
 
     Raises EvictionPolicyError, ServerTooOldError or QueueUnavailableError.
     """
-    with unavailable("verifying it"):
+    async with unavailable("verifying it"):
         about = await redis.info("server")
         memory = await redis.info("memory")
     version = str(about.get("redis_version", "0"))
@@ -87,7 +99,7 @@ async def read_streams(
 ) -> dict[str, list[tuple[str, dict[str, str]]]]:
     """Return the entries (id, fields) after ``after`` in each stream; block until there is one.
 
-    ``block_s`` must be below ``SOCKET_TIMEOUT_S``; the result is empty when it has passed.
+    ``block_s`` is at most ``LONGEST_BLOCK_S``; the result is empty when it has passed.
     """
     streams: dict[Any, Any] = dict(after)
     reply = await redis.xread(streams, count=count, block=max(1, round(block_s * 1000)))

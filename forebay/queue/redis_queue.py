@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
@@ -13,7 +12,7 @@ from redis.exceptions import OutOfMemoryError
 from forebay.core.errors import QueueFullError
 from forebay.core.request import TaskId
 from forebay.queue.connection import (
-    SOCKET_TIMEOUT_S,
+    LONGEST_BLOCK_S,
     read_streams,
     unavailable,
     verify_server,
@@ -33,9 +32,6 @@ from forebay.queue.ports import (
 )
 from forebay.queue.records import outcome_row, request_to_json, to_lease, to_record
 from forebay.queue.schema import Keys
-
-LONGEST_BLOCK_S: Final = SOCKET_TIMEOUT_S / 2
-"""One blocking read; shorter than the socket's patience, so silence still means a dead server."""
 
 
 class RedisQueue:
@@ -59,13 +55,13 @@ class RedisQueue:
         Raises QueueSetupError for a server that must not be used, QueueUnavailableError otherwise.
         """
         await verify_server(self._redis)
-        with unavailable("loading the library"):
+        async with unavailable("loading the library"):
             await self._library.load()
 
     async def enqueue(self, task: NewTask) -> Enqueued:
         """Keep the task; see ``Submitter``. An id that is there already is left as it is."""
         request = request_to_json(task.request)
-        with unavailable("taking a task"):
+        async with unavailable("taking a task"):
             try:
                 verdict, where, there = await self._library.enqueue(task, request)
             except OutOfMemoryError as error:
@@ -79,29 +75,29 @@ class RedisQueue:
 
     async def get(self, task_id: TaskId) -> TaskRecord | None:
         """Return what is known of a task, with its position while it waits."""
-        with unavailable("reading a task"):
+        async with unavailable("reading a task"):
             found = await self._library.describe(task_id)
         return to_record(task_id, *found) if found else None
 
     async def cancel(self, task_id: TaskId) -> bool:
         """End a waiting task now; ask a leased one's worker to drop it."""
-        with unavailable("cancelling a task"):
+        async with unavailable("cancelling a task"):
             return await self._library.cancel(task_id)
 
     async def depth(self) -> QueueDepth:
         """Return the queue's size; leases and deadlines that ran out are seen to first."""
-        with unavailable("measuring the queue"):
+        async with unavailable("measuring the queue"):
             waiting, leased, dead, tokens, oldest_ms = await self._library.depth()
         return QueueDepth(waiting, leased, dead, tokens, oldest_ms / 1000)
 
     async def workers(self) -> int:
         """Return how many workers were heard of within one lease."""
-        with unavailable("counting workers"):
+        async with unavailable("counting workers"):
             return await self._library.workers()
 
     async def ping(self) -> None:
         """Raise QueueUnavailableError unless the server answers."""
-        with unavailable("pinging it"):
+        async with unavailable("pinging it"):
             await self._library.ping()
 
     async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
@@ -111,7 +107,7 @@ class RedisQueue:
         that the server leased to it come out then.
         """
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
-        with unavailable("claiming tasks"):
+        async with unavailable("claiming tasks"):
             rows = await self._library.claim(worker, limit, free_tokens, nonce)
         del self._unanswered_claims[worker]
         leases = [lease for row in rows if (lease := to_lease(row)) is not None]
@@ -130,19 +126,19 @@ class RedisQueue:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         wake = self._keys.wake
-        with unavailable("waiting for work"):
-            while (left := until - loop.time()) > 0:
+        while (left := until - loop.time()) > 0:
+            async with unavailable("waiting for work"):
                 block_s = min(left, LONGEST_BLOCK_S)
                 found = await read_streams(self._redis, {wake: self._last_wake}, block_s=block_s)
-                if found:
-                    self._last_wake = found[wake][-1][0]
-                    return
+            if found:
+                self._last_wake = found[wake][-1][0]
+                return
 
     async def heartbeat(
         self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
     ) -> HeartbeatReply:
         """Renew leases; return those that are lost and those to abort."""
-        with unavailable("renewing leases"):
+        async with unavailable("renewing leases"):
             lost, cancelled = await self._library.heartbeat(worker, leases)
         return HeartbeatReply(frozenset(lost), frozenset(cancelled))
 
@@ -150,17 +146,17 @@ class RedisQueue:
         """Store each result with its terminal stream entry, if its fence is current."""
         if not outcomes:
             return []
-        with unavailable("storing results"):
+        async with unavailable("storing results"):
             return await self._library.finish([outcome_row(outcome) for outcome in outcomes])
 
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
         """Give tasks back to their places in line, the delivery not counted."""
         if not leases:
             return []
-        with unavailable("releasing leases"):
+        async with unavailable("releasing leases"):
             return await self._library.release(leases)
 
     async def reap(self, worker: str) -> list[TaskId]:
         """Return the tasks of a worker known to be dead, now rather than at lease expiry."""
-        with unavailable("reaping a worker's leases"):
+        async with unavailable("reaping a worker's leases"):
             return await self._library.reap(worker)

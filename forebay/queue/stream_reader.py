@@ -11,18 +11,16 @@ from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId
-from forebay.queue.connection import RETRY_AFTER_S, SOCKET_TIMEOUT_S, read_streams
+from forebay.queue.connection import LONGEST_BLOCK_S, RETRY_AFTER_S, read_streams, unavailable
 from forebay.queue.ports import StreamEntry, StreamId
 from forebay.queue.records import to_entry
 from forebay.queue.schema import NUDGE_TTL_S, STREAM_BUFFER, STREAM_READ_COUNT, Keys
 
 log = structlog.get_logger(__name__)
 
-BLOCK_S: Final = SOCKET_TIMEOUT_S / 2
 PATIENCE_S: Final = 30.0
 """A server away for longer than this ends the subscriptions; clients resume by the last id."""
 
@@ -44,9 +42,9 @@ class Subscription:
         """Whether one more read fits the buffer."""
         return len(self._entries) + STREAM_READ_COUNT <= STREAM_BUFFER
 
-    def offer(self, stream_id: str, entry: StreamEntry) -> None:
+    def offer(self, entry: StreamEntry) -> None:
         """Take an entry that the reader found, unless it was offered before."""
-        if _place(stream_id) > _place(self.after):
+        if _place(entry.stream_id) > _place(self.after):
             self.after = entry.stream_id
             self._entries.append(entry)
             self._changed.set()
@@ -77,7 +75,7 @@ class MultiplexedReader:
         self._redis = redis
         self._keys = keys
         self._subscriptions: dict[str, list[Subscription]] = {}
-        self._reading: frozenset[str] = frozenset()
+        self._reading: frozenset[Subscription] = frozenset()
         self._nudge_key = keys.nudge(secrets.token_hex(8))
         self._nudge_after = "0-0"
         self._dirty = asyncio.Event()
@@ -123,7 +121,7 @@ class MultiplexedReader:
             yield entry
             if entry.kind.terminal:
                 return
-            if subscription.has_room and subscription.key not in self._reading:
+            if subscription.has_room and subscription not in self._reading:
                 self._dirty.set()
 
     async def _nudge_for_ever(self) -> None:
@@ -131,11 +129,14 @@ class MultiplexedReader:
             await self._dirty.wait()
             self._dirty.clear()
             try:
-                async with self._redis.pipeline(transaction=False) as pipe:
+                async with (
+                    unavailable("nudging the reader"),
+                    self._redis.pipeline(transaction=False) as pipe,
+                ):
                     pipe.xadd(self._nudge_key, {"n": ""}, maxlen=1, approximate=False)
                     pipe.pexpire(self._nudge_key, NUDGE_TTL_S * 1000)
                     await pipe.execute()
-            except (RedisError, OSError) as error:
+            except QueueUnavailableError as error:
                 # The reader meets the same trouble, tells it, and looks at everyone afterwards.
                 log.debug("token_stream_nudge_failed", error=str(error))
                 await asyncio.sleep(LONGEST_PAUSE_S / 10)
@@ -148,7 +149,7 @@ class MultiplexedReader:
             try:
                 await self._read_once()
                 away_since, pause_s = None, 0.05
-            except (RedisError, OSError) as error:
+            except QueueUnavailableError as error:
                 if away_since is None:
                     away_since = loop.time()
                     log.warning("token_stream_reader_away", error=str(error))
@@ -158,26 +159,30 @@ class MultiplexedReader:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _read_once(self) -> None:
-        after = self._places()
-        self._reading = frozenset(after)
+        # Only who is counted here is served from this read: one that comes while it blocks may
+        # stand further back, and would miss what lies between.
+        served = {
+            key: ready
+            for key, sharing in self._subscriptions.items()
+            if (ready := [each for each in sharing if each.has_room])
+        }
+        after = {
+            key: min((each.after for each in ready), key=_place) for key, ready in served.items()
+        }
+        self._reading = frozenset(each for ready in served.values() for each in ready)
         after[self._nudge_key] = self._nudge_after
-        found = await read_streams(self._redis, after, block_s=BLOCK_S, count=STREAM_READ_COUNT)
+        async with unavailable("reading token streams"):
+            found = await read_streams(
+                self._redis, after, block_s=LONGEST_BLOCK_S, count=STREAM_READ_COUNT
+            )
         for key, entries in found.items():
             if key == self._nudge_key:
                 self._nudge_after = entries[-1][0]
                 continue
             for stream_id, fields in entries:
                 entry = to_entry(stream_id, fields)
-                for subscription in self._subscriptions.get(key, ()):
-                    subscription.offer(stream_id, entry)
-
-    def _places(self) -> dict[str, str]:
-        """For each stream with room at every subscriber, the earliest place any of them is at."""
-        places: dict[str, str] = {}
-        for key, sharing in self._subscriptions.items():
-            if all(subscription.has_room for subscription in sharing):
-                places[key] = min((each.after for each in sharing), key=_place)
-        return places
+                for subscription in served[key]:
+                    subscription.offer(entry)
 
     def _fail_all(self, message: str) -> None:
         error = QueueUnavailableError(message, retry_after=RETRY_AFTER_S)

@@ -37,7 +37,7 @@ class RedisTokenStreams:
 
     async def start(self) -> None:
         """Begin reading. Raises QueueUnavailableError."""
-        with unavailable("loading the library"):
+        async with unavailable("loading the library"):
             await self._library.load()
         self._reader.start()
 
@@ -57,7 +57,7 @@ class RedisTokenStreams:
         if not writes:
             return set()
         rows = [(write.task_id, write.fence, write.text, write.tokens) for write in writes]
-        with unavailable("writing tokens"):
+        async with unavailable("writing tokens"):
             return set(await self._library.append(secrets.token_hex(4), rows))
 
     @asynccontextmanager
@@ -72,7 +72,7 @@ class RedisTokenStreams:
         """
         check_stream_id(after)
         # Asked before the stream is read: a final state means the terminal entry is in it.
-        with unavailable("reading a task"):
+        async with unavailable("reading a task"):
             state = await self._redis.hget(self._keys.task(task_id), "state")
         if state is None:
             raise TaskNotFoundError(f"There is no task {task_id}.")
@@ -85,7 +85,7 @@ class RedisTokenStreams:
     async def _replay(self, task_id: TaskId, after: StreamId) -> AsyncIterator[StreamEntry]:
         stream = self._keys.stream(task_id)
         while True:
-            with unavailable("reading a stream"):
+            async with unavailable("reading a stream"):
                 page = await read_page(self._redis, stream, after, STREAM_READ_COUNT)
             for stream_id, fields in page:
                 entry = to_entry(stream_id, fields)
