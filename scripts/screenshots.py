@@ -102,7 +102,7 @@ background:{background};color:{foreground}"><pre style="margin:0;font:14px/1.45 
 
 def last_screen(output: str) -> str:
     """Return what is left on a terminal: of a line that was written over, its last text."""
-    return "\n".join(line.rsplit("\r", 1)[-1] for line in output.splitlines())
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.split("\n"))
 
 
 def save(page: Page, name: str, *, whole: bool) -> None:
