@@ -9,7 +9,8 @@ import time
 import structlog
 
 from forebay.config import Settings
-from forebay.engine.engine import Engine, EngineLimits
+from forebay.engine.engine import Engine
+from forebay.engine.limits import EngineLimits
 from forebay.logs import configure_logs
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect

@@ -1,0 +1,242 @@
+"""The worker with a real Valkey and a real engine on a random checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from PIL import Image
+from redis.asyncio import Redis
+
+from forebay.core.lifecycle import State
+from forebay.core.request import (
+    Cost,
+    ImagePart,
+    InferenceRequest,
+    Message,
+    Role,
+    SamplingParams,
+    TaskId,
+    TextPart,
+)
+from forebay.engine.engine import Engine
+from forebay.queue.blobs import FolderBlobs
+from forebay.queue.ports import NewTask, StreamKind, TaskRecord
+from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.token_stream import RedisTokenStreams
+from forebay.worker.engine_thread import EngineBrokenError
+from forebay.worker.worker import Worker, WorkerLimits
+
+LIMITS = WorkerLimits(max_leases=6, heartbeat_s=0.1, idle_wait_s=0.2, drain_s=20, retry_s=5)
+
+
+class Rig:
+    """A worker and what surrounds it."""
+
+    def __init__(
+        self, queue: RedisQueue, streams: RedisTokenStreams, blobs: FolderBlobs, engine: Any
+    ) -> None:
+        self.queue, self.streams, self.blobs, self.engine = queue, streams, blobs, engine
+
+    def worker(self, limits: WorkerLimits = LIMITS, engine: Any = None) -> Worker:
+        return Worker(
+            "w",
+            queue=self.queue,
+            streams=self.streams,
+            blobs=self.blobs,
+            engine=engine or self.engine,
+            limits=limits,
+        )
+
+    @asynccontextmanager
+    async def working(self, limits: WorkerLimits = LIMITS) -> AsyncIterator[Worker]:
+        stop, worker = asyncio.Event(), self.worker(limits)
+        task = asyncio.create_task(worker.run(stop))
+        try:
+            yield worker
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 30)
+
+    async def submit(self, name: str, text: str = "what is it", **sampling: Any) -> TaskId:
+        picture = await self.blobs.put(_picture(name))
+        parts = (ImagePart(picture, 60, 80), TextPart(text))
+        return await self.submit_parts(name, parts, **sampling)
+
+    async def submit_parts(self, name: str, parts: Any, **sampling: Any) -> TaskId:
+        request = InferenceRequest(
+            "m",
+            (Message(Role.USER, parts),),
+            SamplingParams(**{"max_tokens": 5, **sampling}),
+        )
+        task = NewTask(TaskId(name), request, Cost(16, 50, request.sampling.max_tokens))
+        await self.queue.enqueue(task)
+        return task.task_id
+
+    async def ended(self, task_id: TaskId) -> TaskRecord:
+        return await self.until(task_id, lambda record: record.state.final)
+
+    async def until(self, task_id: TaskId, wanted: Callable[[TaskRecord], bool]) -> TaskRecord:
+        async with asyncio.timeout(30):
+            while True:
+                record = await self.queue.get(task_id)
+                assert record is not None
+                if wanted(record):
+                    return record
+                await asyncio.sleep(0.02)
+
+
+def _picture(name: str) -> bytes:
+    content = io.BytesIO()
+    shade = sum(name.encode()) % 256
+    Image.new("RGB", (60, 80), (shade, 255 - shade, 99)).save(content, "JPEG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def rig(
+    queue: RedisQueue, streams: RedisTokenStreams, blobs: FolderBlobs, engine: Engine
+) -> Rig:
+    return Rig(queue, streams, blobs, engine)
+
+
+async def test_every_waiting_task_is_answered_and_its_stream_says_what_its_result_says(
+    rig: Rig,
+) -> None:
+    ids = [await rig.submit(f"task-{index}") for index in range(20)]
+    async with rig.working() as worker:
+        for task_id in ids:
+            record = await rig.ended(task_id)
+            assert record.state is State.FINISHED
+            assert record.usage is not None
+            assert record.usage.completion_tokens >= 1
+            async with rig.streams.subscribe(task_id) as entries:
+                said = [entry async for entry in entries]
+            assert "".join(entry.text for entry in said) == record.text
+            assert [entry.kind for entry in said if entry.kind.terminal] == [StreamKind.DONE]
+        assert len(worker.held) == 0
+        assert worker.publisher.tally.answered == 20
+    assert (await rig.queue.depth()).leased == 0
+    rig.engine.check_integrity()
+
+
+async def test_a_task_whose_picture_is_gone_fails_and_its_neighbours_do_not(rig: Rig) -> None:
+    lost = await rig.submit_parts("lost", (ImagePart("0" * 64, 60, 80), TextPart("?")))
+    fine = await rig.submit("fine")
+    async with rig.working():
+        record = await rig.ended(lost)
+        assert (await rig.ended(fine)).state is State.FINISHED
+    assert record.state is State.FAILED
+    assert record.error is not None
+    assert record.error.code == "inference_failed"
+
+
+async def test_a_prompt_that_cannot_fit_fails_with_the_documented_code(rig: Rig) -> None:
+    long = await rig.submit("long", text="12 " * 6000)
+    async with rig.working():
+        record = await rig.ended(long)
+    assert record.error is not None
+    assert record.error.code == "prompt_too_long"
+
+
+async def test_a_cancelled_task_leaves_the_engine_and_ends_cancelled(rig: Rig) -> None:
+    task_id = await rig.submit("endless", max_tokens=3000)
+    async with rig.working() as worker:
+        await rig.until(task_id, lambda record: record.state is State.LEASED)
+        async with rig.streams.subscribe(task_id) as entries:
+            async for _ in entries:
+                break  # it is running
+        assert await rig.queue.cancel(task_id)
+        assert (await rig.ended(task_id)).state is State.CANCELLED
+        async with asyncio.timeout(10):
+            while rig.engine.has_work:
+                await asyncio.sleep(0.01)
+        assert len(worker.held) == 0
+
+
+async def test_a_drain_answers_what_runs_and_gives_back_what_does_not_end_in_time(
+    rig: Rig,
+) -> None:
+    endless = await rig.submit("endless", max_tokens=4000)
+    async with rig.working(WorkerLimits(max_leases=6, heartbeat_s=0.1, drain_s=0.2)):
+        await rig.until(endless, lambda record: record.state is State.LEASED)
+    record = await rig.queue.get(endless)
+    assert record is not None
+    assert record.state is State.QUEUED
+    assert record.deliveries == 0
+    async with rig.working():
+        short = await rig.submit("short")
+        await rig.until(short, lambda record: record.state is not State.QUEUED)
+        await rig.queue.cancel(endless)
+    record = await rig.queue.get(short)
+    assert record is not None
+    assert record.state is State.FINISHED
+
+
+async def test_work_whose_lease_was_lost_changes_nothing(rig: Rig) -> None:
+    task_id = await rig.submit("stolen", max_tokens=400)
+    async with rig.working() as worker:
+        await rig.until(task_id, lambda record: record.state is State.LEASED)
+        assert await rig.queue.reap("w") == [task_id]  # as if it had been taken for dead
+        record = await rig.ended(task_id)
+        assert record.deliveries == 2
+        assert worker.publisher.tally.answered == 1
+    async with rig.streams.subscribe(task_id) as entries:
+        said = [entry async for entry in entries]
+    begin = max(i for i, entry in enumerate(said) if entry.kind is StreamKind.RESTART)
+    assert "".join(entry.text for entry in said[begin:]) == record.text
+
+
+class BrokenEngine:
+    """An engine whose step raises, as after a device error."""
+
+    has_work = False
+    free_tokens = 1000
+
+    def prepare(self, *_: Any) -> object:
+        return object()
+
+    def add(self, _: object) -> None:
+        self.has_work = True
+
+    def abort(self, _: object) -> None:
+        self.has_work = False
+
+    def step(self) -> Any:
+        raise RuntimeError("device lost")
+
+
+async def test_a_step_that_raises_ends_the_worker_and_its_tasks_are_delivered_again(
+    rig: Rig,
+) -> None:
+    task_id = await rig.submit("unlucky")
+    worker = rig.worker(engine=BrokenEngine())
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(worker.run(asyncio.Event()), 20)
+    assert raised.group_contains(EngineBrokenError)
+    record = await rig.queue.get(task_id)
+    assert record is not None
+    assert record.state is State.LEASED  # not failed: its worker's end is not its fault
+    assert await rig.queue.reap("w") == [task_id]
+    async with rig.working():
+        assert (await rig.ended(task_id)).state is State.FINISHED
+
+
+async def test_while_the_queue_server_is_away_the_worker_waits_and_then_goes_on(
+    rig: Rig, redis: Redis, valkey: Any
+) -> None:
+    async with rig.working():
+        await rig.ended(await rig.submit("before"))
+        await asyncio.to_thread(_kill_and_restart, valkey)
+        await rig.ended(await rig.submit("after"))
+        assert (await rig.ended(TaskId("before"))).state is State.FINISHED
+
+
+def _kill_and_restart(valkey: Any) -> None:
+    valkey._process.kill()
+    valkey._process.wait()
+    valkey.start()
