@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -88,22 +88,27 @@ class MultiplexedReader:
                 asyncio.create_task(self._read_for_ever(), name="token-stream-reader"),
                 asyncio.create_task(self._nudge_for_ever(), name="token-stream-nudge"),
             ]
+            for task in self._tasks:
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("token_stream_task_failed", task=task.get_name(), exc_info=error)
+            self._fail_all("Token streams cannot be read.")
 
     async def aclose(self) -> None:
         """End both tasks, and the subscriptions that are left."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)  # failures were told by _ended
         self._fail_all("The process is stopping.")
 
     @contextmanager
     def follow(self, task_id: TaskId, after: StreamId) -> Iterator[AsyncIterator[StreamEntry]]:
         """Subscribe to one task's stream for the length of the block."""
-        if not self._tasks:
-            raise RuntimeError("the reader of token streams has not been started")
+        if not self._tasks or any(task.done() for task in self._tasks):
+            raise RuntimeError("the reader of token streams does not run")
         subscription = Subscription(self._keys.stream(task_id), after)
         self._subscriptions.setdefault(subscription.key, []).append(subscription)
         self._dirty.set()
@@ -166,7 +171,7 @@ class MultiplexedReader:
             for key, sharing in self._subscriptions.items()
             if (ready := [each for each in sharing if each.has_room])
         }
-        after = {
+        after: dict[str, str] = {
             key: min((each.after for each in ready), key=_place) for key, ready in served.items()
         }
         self._reading = frozenset(each for ready in served.values() for each in ready)
