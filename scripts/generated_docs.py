@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts import lifecycle_doc, settings_doc
+from scripts import errors_doc, lifecycle_doc, settings_doc
 
 
 def pages() -> dict[Path, str]:
     """Return each file and the text it should have."""
-    return {**settings_doc.pages(), **lifecycle_doc.pages()}
+    return {**settings_doc.pages(), **lifecycle_doc.pages(), **errors_doc.pages()}
 
 
 def main() -> None:

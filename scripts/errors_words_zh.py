@@ -1,0 +1,88 @@
+"""What each error means and what to do, in Chinese; held to ``forebay/core/errors.py``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
+    "internal_error": (
+        "未预料到的内部错误。",
+        "用请求编号查看服务器日志并报告。",
+    ),
+    "invalid_request": (
+        "请求不符合文档规定的形式(JSON 错误、类型错误、字段不受支持)。",
+        "改正说明中指出的字段，形式见 /docs。",
+    ),
+    "missing_part": (
+        "缺少请求所需的部分或字段。",
+        "补上缺少的部分；`/predict` 需要 multipart 的 `image` 和 `prompt`。",
+    ),
+    "model_not_found": (
+        "请求指定的模型不在此处提供。",
+        "使用 GET /v1/models 列出的名称。",
+    ),
+    "no_such_route": (
+        "没有这个路径，或该路径不支持这种方法。",
+        "可用路径见 /docs。",
+    ),
+    "task_not_found": (
+        "没有这个任务：此处从未接受过，或结果已过期。",
+        "检查任务编号；结果默认保留一小时。请重新发送请求。",
+    ),
+    "invalid_image": (
+        "应为图片的部分不是可接受的格式，或已损坏。",
+        "发送完整的 JPEG、PNG、WEBP、GIF 或 BMP 文件。",
+    ),
+    "image_too_large": (
+        "图片的像素数或视觉 token 数超过上限。",
+        "缩小图片；说明中给出了上限和图片自身的数值。",
+    ),
+    "body_too_large": (
+        "请求体的字节数超过上限。",
+        "减少或缩小图片；说明中给出了上限。",
+    ),
+    "prompt_too_long": (
+        "提示词、图片和回答合起来超出模型的上下文。",
+        "缩短提示词，减少或缩小图片，或调低 max_tokens。",
+    ),
+    "queue_full": (
+        "队列已满；请求被拒绝，没有保留任何内容。",
+        "等待 Retry-After 给出的秒数后重新发送。",
+    ),
+    "storage_full": (
+        "没有空间存放请求的图片；没有保留任何内容。",
+        "等待 Retry-After；运维人员：清理磁盘空间，或提高图片存储的上限。",
+    ),
+    "queue_unavailable": (
+        "无法连接队列服务器。",
+        "等待 Retry-After；运维人员：运行 `forebay doctor` 查看原因。",
+    ),
+    "not_ready": (
+        "最近没有收到已加载模型的 worker 的心跳。",
+        "等待 worker 加载模型；运维人员：运行 `forebay doctor` 查看原因。",
+    ),
+    "answer_timeout": (
+        "在普通(非流式)调用的等待时间内没有得到回答。",
+        "改用流式回答，或用 POST /predict 提交并用 GET /result 查询。",
+    ),
+    "cancelled": (
+        "任务已被客户端取消。",
+        "如果仍然需要，请重新发送请求。",
+    ),
+    "expired": (
+        "任务在得到回答之前已超过截止时间。",
+        "给出更晚的截止时间，或在空闲时段发送。",
+    ),
+    "inference_failed": (
+        "引擎无法回答这个请求。",
+        "阅读说明；同样的请求很可能再次失败。",
+    ),
+    "answer_changed": (
+        "worker 在回答途中终止，第二次尝试的开头与已发送的文字不同。",
+        "丢弃已收到的流式内容，重新发送请求。",
+    ),
+    "dead_letter": (
+        "任务投递了三次，每次处理它的 worker 都终止或丢失了它。",
+        "请求本身可能使引擎崩溃；运维人员：查看 worker 的日志。",
+    ),
+}
