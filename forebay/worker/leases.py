@@ -83,7 +83,8 @@ class HeldLeases:
 
     def of_run(self, run: TaskId) -> LeaseKey | None:
         """Return the held delivery that the engine knows as ``run``."""
-        return self._keys.get(run)
+        key = self._keys.get(run)
+        return key if key is not None and self.holds(key) else None
 
     def keys(self) -> list[LeaseKey]:
         """Return every held delivery."""

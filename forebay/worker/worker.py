@@ -112,6 +112,9 @@ class Worker:
                 await self.held.wait_for_drop(self._limits.idle_wait_s)
                 continue
             for lease in await self._claim():
+                # The queue took the task from us and gave it to us again before a heartbeat told.
+                older = self.held.keys_of([lease.task_id])
+                self.publisher.drop(older, why="delivered_again")
                 self.held.take(lease)
                 group.create_task(self._prepare(lease, pool))
 
