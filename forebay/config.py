@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     model: str = Field(DEMO_MODEL, description="Checkpoint folder, or `demo` for the built-in one.")
     model_name: str = Field("", description="Name that clients send; empty: from the folder.")
     model_aliases: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("glm-4v-flash",), description="Other names that clients may send, comma-separated."
+        ("glm-4v-flash", "glm-4.6v-flash"),
+        description="Other names that clients may send, comma-separated.",
     )
     device: str = Field("auto", description="Device of the engine: `auto`, `cpu`, `cuda`.")
 

@@ -27,15 +27,14 @@ async def redis(valkey: EmbeddedValkey) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def decoders() -> DecoderPool:
-    """Not entered: its process starts with the first picture, so tests without one are quick."""
-    return DecoderPool(PoolLimits(processes=1))
+async def decoders() -> AsyncIterator[DecoderPool]:
+    """Its process starts with the first picture, so tests without one are quick."""
+    pool = DecoderPool(PoolLimits(processes=1))
+    yield pool
+    await pool.__aexit__()
 
 
 @pytest.fixture
 async def door(redis: Redis, tmp_path: Path, decoders: DecoderPool) -> AsyncIterator[Door]:
-    try:
-        async with open_door(redis, tmp_path / "blobs", decoders) as door:
-            yield door
-    finally:
-        await decoders.__aexit__()
+    async with open_door(redis, tmp_path / "blobs", decoders) as door:
+        yield door
