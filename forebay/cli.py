@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from forebay import cli_stack, demo
+from forebay.admission.profile import ProfileError
 from forebay.ask import AskError
 from forebay.cli_view import complaints, console, print_findings
 from forebay.config import Settings, SettingsError, load_settings
@@ -18,6 +19,7 @@ from forebay.core.errors import ForebayError
 from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
 from forebay.logs import configure_logs
+from forebay.models.errors import CheckpointError
 from forebay.queue.errors import QueueSetupError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError
@@ -25,8 +27,10 @@ from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 
 EXPECTED_ERRORS = (
     AskError,
+    CheckpointError,
     ForebayError,
     NoPortError,
+    ProfileError,
     QueueSetupError,
     SamplesError,
     SettingsError,
@@ -88,6 +92,8 @@ def api(
 ) -> None:
     """Run the API alone; needs a queue_url and a worker elsewhere."""
     settings = _settings(sets, host=host, port=port, queue_url=queue_url)
+    if settings.queue_url is None:
+        raise SettingsError("queue_url is not set: an API alone needs the queue that it fills")
     _leash(settings, supervised)
     configure_logs("api", level=settings.log_level, form=settings.log_format)
     from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server

@@ -15,10 +15,11 @@ from forebay import demo
 from forebay.ask import server_at, stream_answer
 from forebay.cli_view import StartSteps, burst_progress, console, print_report
 from forebay.config import Settings
+from forebay.doctor import Verdict, check_model
 from forebay.logs import configure_logs
 from forebay.worker.signals import StopSignal
 from forebay.worker.status import WorkerStatus
-from forebay.worker.supervisor import Stack, StopRequestedError
+from forebay.worker.supervisor import Stack, StackError, StopRequestedError
 
 STATUS_LAG_S = 1.5
 """A worker's status file is at most a heartbeat old."""
@@ -29,8 +30,12 @@ async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterat
     """Run the stack until the block ends; ready when the block begins, stopped in order after.
 
     Raises:
+        StackError: there is no model, or a process cannot be kept alive.
         StopRequestedError: Ctrl-C or SIGTERM came before the block.
     """
+    model = check_model(settings)
+    if model.verdict is Verdict.BAD:
+        raise StackError(f"{model.found}. {model.mend}")
     with StopSignal().listening() as stop:
         async with Stack(settings, stop=stop, report=StartSteps(), log_dir=log_dir) as stack:
             await stack.guard(stack.wait_ready())

@@ -158,7 +158,8 @@ async def _verify(url: str) -> None:
         await redis.aclose()
 
 
-def _model(settings: Settings) -> Finding:
+def check_model(settings: Settings) -> Finding:
+    """Look for the files that every checkpoint has."""
     folder = settings.model_folder
     wanted = ("config.json", "tokenizer.json", "preprocessor_config.json")
     missing = [name for name in wanted if not (folder / name).is_file()]
@@ -184,4 +185,4 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-CHECKS: tuple[Check, ...] = (_python, _memory, _disk, _nvidia, _port, _queue, _model)
+CHECKS: tuple[Check, ...] = (_python, _memory, _disk, _nvidia, _port, _queue, check_model)

@@ -8,7 +8,7 @@ import time
 
 import structlog
 
-from forebay.config import Settings
+from forebay.config import Settings, SettingsError
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.logs import configure_logs
@@ -16,6 +16,7 @@ from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
+from forebay.worker.engine_thread import EngineBrokenError
 from forebay.worker.signals import StopSignal
 from forebay.worker.status import Phase, WorkerStatus, peak_memory_bytes, write_status
 from forebay.worker.worker import Worker, WorkerLimits
@@ -24,6 +25,8 @@ log = structlog.get_logger("forebay.worker")
 
 AHEAD = 4
 """Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
+
+BROKEN_EXIT_CODE = 3
 
 FULL_BEATS_A_LEASE = 5
 LONGEST_BEAT_S = 1.0
@@ -34,9 +37,12 @@ def run(settings: Settings, name: str) -> None:
     """Load the model, then answer tasks until SIGTERM or SIGINT.
 
     Raises:
+        SettingsError: no queue_url is set.
         CheckpointError: the model's folder cannot be served.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
     """
+    if settings.queue_url is None:
+        raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
     configure_logs(name, level=settings.log_level, form=settings.log_format)
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
     began = time.monotonic()
@@ -64,8 +70,7 @@ def load_engine(settings: Settings) -> Engine:
 
 
 async def _work(settings: Settings, name: str, engine: Engine) -> None:
-    if settings.queue_url is None:
-        raise ValueError("a worker needs queue_url: the queue that it serves")
+    assert settings.queue_url is not None
     redis = connect(settings.queue_url)
     try:
         queue = RedisQueue(redis, settings.queue_name, settings.queue_limits())
@@ -76,16 +81,28 @@ async def _work(settings: Settings, name: str, engine: Engine) -> None:
         worker = Worker(
             name,
             queue=queue,
-            streams=RedisTokenStreams(redis, settings.queue_name),
+            streams=RedisTokenStreams(redis, settings.queue_name, settings.queue_limits()),
             blobs=FolderBlobs(settings.blob_dir),
             engine=engine,
             limits=worker_limits(settings, engine.free_tokens),
             on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),
         )
         with StopSignal().listening() as stop:
-            await worker.run(stop.asked, stop.hurried)
+            await _run_unbroken(worker, stop)
     finally:
         await redis.aclose()
+
+
+async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:
+    """Run the worker; an engine that broke ends the process, with its reason in the log."""
+    broken = False
+    try:
+        await worker.run(stop.asked, stop.hurried)
+    except* EngineBrokenError as group:
+        log.critical("engine_broken", exc_info=group)
+        broken = True
+    if broken:
+        raise SystemExit(BROKEN_EXIT_CODE)
 
 
 def worker_limits(settings: Settings, free_tokens: int) -> WorkerLimits:
