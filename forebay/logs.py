@@ -10,8 +10,8 @@ import sys
 
 import structlog
 
-_QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "PIL")
-"""Libraries whose information lines say nothing of ours."""
+_QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", "PIL")
+"""Libraries whose information lines say nothing that ours do not."""
 
 
 def configure_logs(process: str, *, level: str = "info", form: str = "auto") -> None:

@@ -260,7 +260,8 @@ def _worker_names(settings: Settings) -> list[str]:
 
 def _lock(folder: Path) -> int:
     """Take the data folder for this supervisor; the lock goes with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds clients' pictures
+    folder.mkdir(exist_ok=True)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
