@@ -163,7 +163,11 @@ class Submitter(Protocol):
     """The door's side of the queue."""
 
     async def enqueue(self, task: NewTask) -> Enqueued:
-        """Keep the task. Raises QueueFullError or QueueUnavailableError; then nothing is kept."""
+        """Keep the task. Raises QueueFullError (nothing is kept) or QueueUnavailableError.
+
+        After the latter a server that did not answer in time may still have taken the task; it
+        then runs unseen.
+        """
         ...
 
     async def get(self, task_id: TaskId) -> TaskRecord | None:

@@ -68,7 +68,7 @@ class RedisQueue:
                 raise self._full("The queue's server has no memory left.") from error
         if verdict == "full":
             raise self._full(f"The queue is full: {there} {where} are waiting.")
-        return Enqueued(task.task_id, position=int(where))
+        return Enqueued(task.task_id, position=max(0, int(where)))
 
     def _full(self, message: str) -> QueueFullError:
         return QueueFullError(message, retry_after=self._limits.retry_after_s)

@@ -245,3 +245,24 @@ async def test_a_deadline_is_kept_without_any_worker(queue: RedisQueue) -> None:
     record = await queue.get(TaskId("late"))
     assert record is not None
     assert record.state is State.EXPIRED
+
+
+async def test_an_ended_id_is_not_run_again(queue: RedisQueue) -> None:
+    await queue.enqueue(task("a"))
+    await queue.cancel(TaskId("a"))
+    assert (await queue.enqueue(task("a"))).position == 0
+    assert await queue.claim("w", 1, PLENTY) == []
+
+
+async def test_tasks_deleted_by_hand_do_not_stop_the_line(
+    queue: RedisQueue, redis: Redis, keys: Keys
+) -> None:
+    await queue.enqueue(task("suspect"))
+    await queue.claim("w", 1, PLENTY)
+    await queue.reap("w")
+    for name in ("gone", "late", "here"):
+        await queue.enqueue(task(name, deadline_s=0.01 if name == "late" else None))
+    await redis.delete(*(keys.task(TaskId(name)) for name in ("suspect", "gone", "late")))
+    await asyncio.sleep(0.02)
+    assert names(await queue.claim("w", 9, PLENTY)) == ["here"]
+    assert (await queue.depth()).waiting == 0

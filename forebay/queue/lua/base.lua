@@ -177,8 +177,12 @@ local function sweep(q)
   due = redis.call('ZRANGEBYSCORE', key(q, 'deadlines'), '-inf', q.now, 'LIMIT', 0, SWEEP_LIMIT)
   for _, id in ipairs(due) do
     local t = read(q, id, 'tenant', 'priority', 'cost')
-    leave(q, id, t[1], t[2], number(t[3]))
-    expired(q, id)
+    if t[1] then
+      leave(q, id, t[1], t[2], number(t[3]))
+      expired(q, id)
+    else
+      redis.call('ZREM', key(q, 'deadlines'), id) -- its hash was deleted by hand
+    end
   end
   redis.call('ZREMRANGEBYSCORE', key(q, 'workers'), '-inf', q.now - 10 * q.lease_ms)
   redis.call('ZREMRANGEBYSCORE', key(q, 'dead'), '-inf', q.now - q.dead_ttl_ms)

@@ -51,6 +51,13 @@ local function head(q)
   return nil
 end
 
+-- A task whose hash someone deleted by hand must not stop the line for ever.
+local function forget(q, id, class, tenant)
+  redis.call('ZREM', line_key(q, class, tenant), id)
+  redis.call('ZREM', key(q, 'deadlines'), id)
+  redis.call('HINCRBY', key(q, 'meta'), 'waiting:' .. class, -1)
+end
+
 local function claim_in_turn(q, worker, limit, free, idle)
   local leases = {}
   while #leases < limit do
@@ -58,15 +65,18 @@ local function claim_in_turn(q, worker, limit, free, idle)
     if not id then
       break
     end
-    local cost = number(read(q, id, 'cost')[1])
-    -- The head waits for room rather than being overtaken: large tasks must not starve.
-    if cost > free and not (idle and #leases == 0) then
+    local cost = tonumber(read(q, id, 'cost')[1])
+    if not cost then
+      forget(q, id, class, tenant)
+    elseif cost > free and not (idle and #leases == 0) then
+      -- The head waits for room rather than being overtaken: large tasks must not starve.
       break
+    else
+      leases[#leases + 1] = lease(q, id, worker, false)
+      free = free - cost
+      redis.call('HSET', key(q, 'meta'), 'clock:' .. class, tag)
+      redis.call('ZADD', key(q, 'ring', class), tag + math.max(cost, 1), tenant)
     end
-    leases[#leases + 1] = lease(q, id, worker, false)
-    free = free - cost
-    redis.call('HSET', key(q, 'meta'), 'clock:' .. class, tag)
-    redis.call('ZADD', key(q, 'ring', class), tag + math.max(cost, 1), tenant)
   end
   return leases
 end
@@ -92,6 +102,10 @@ local function choose(q, worker, limit, free)
     return {} -- a suspect runs alone
   end
   local first = redis.call('ZRANGE', key(q, 'suspects'), 0, 0)[1]
+  if first and not read(q, first, 'state')[1] then
+    redis.call('ZREM', key(q, 'suspects'), first)
+    first = nil
+  end
   if first and #held == 0 and limit > 0 then
     return { lease(q, first, worker, true) }
   end
