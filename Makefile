@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest slow browser screenshots docs lock install install-dev chromium clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest slow browser screenshots docs lock install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,7 +22,7 @@ ask: install  ## one question: make ask ARGS='picture.jpg "What is the price?"'
 doctor: install  ## what is wrong on this machine, and its mend
 	@$(BIN)/forebay doctor $(ARGS)
 
-test: check chromium pytest  ## lint, types, layers and every test but the slow ones
+test: check system pytest  ## lint, types, layers and every test but the slow ones
 check: lint types layers  ## what needs no test run
 lint: install-dev  ## style, and formatting as it should be
 	@$(BIN)/ruff check $(CHECKED) && $(BIN)/ruff format --check $(CHECKED)
@@ -32,14 +32,14 @@ layers: install-dev  ## the one-way street: who may import whom
 	@$(BIN)/lint-imports
 pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
 	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
-slow: install-dev chromium  ## every test, the slow ones too
+slow: install-dev system  ## every test, the slow ones too
 	@$(BIN)/pytest $(ARGS)
 
 fmt: install-dev  ## format and mend what can be mended
 	@$(BIN)/ruff format $(CHECKED) && $(BIN)/ruff check --fix $(CHECKED)
 docs: install-dev  ## write the pages that are generated from the code
 	@$(BIN)/python -m scripts.generated_docs
-screenshots: install-dev chromium  ## docs/images, from the real stack
+screenshots: install-dev system  ## docs/images, from the real stack
 	@$(BIN)/python -m scripts.screenshots
 browser: install-dev  ## Playwright's own Chromium, where the system has none
 	@$(BIN)/playwright install chromium
@@ -50,7 +50,7 @@ install:
 	@$(PYTHON) scripts/bootstrap.py engine --torch $(TORCH)
 install-dev:
 	@$(PYTHON) scripts/bootstrap.py dev --torch $(TORCH)
-chromium:
-	@sh scripts/ensure_chromium.sh
+system: install-dev
+	@sh scripts/ensure_system.sh
 clean:  ## remove the environment and every cache
 	rm -rf .venv .ready-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -1,0 +1,35 @@
+#!/bin/sh
+# What the tests take from the system: a Chromium for the page's, fonts for the training's. On Debian
+# whatever is missing is installed. Never fails: tests without their part skip and say so.
+as_root=""
+can_install() {
+    [ "$(uname -s)" = Linux ] && grep -qs '^ID=debian' /etc/os-release || return 1
+    [ "$(id -u)" = 0 ] || as_root="sudo -n"
+    $as_root true 2>/dev/null
+}
+say() { echo "[setup] $*"; }
+install() {
+    export DEBIAN_FRONTEND=noninteractive
+    get="$as_root apt-get install -y -q --no-install-recommends"
+    log=$(mktemp)
+    # shellcheck disable=SC2086
+    { $get "$@" || { $as_root apt-get update -q && $get "$@"; }; } >"$log" 2>&1 </dev/null \
+        || tail -n 5 "$log"
+    rm -f "$log"
+}
+
+chromium=""
+for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome-stable google-chrome; do
+    command -v "$name" >/dev/null 2>&1 && chromium=$name && break
+done
+fonts=$(.venv/bin/python -m training.fonts)
+[ -n "$chromium" ] && [ -z "$fonts" ] && exit 0
+if can_install; then
+    [ -n "$chromium" ] || { say "installing Debian's chromium for the browser tests"; install chromium; }
+    # shellcheck disable=SC2086
+    [ -z "$fonts" ] || { say "installing the fonts that training draws with"; install $fonts; }
+else
+    [ -n "$chromium" ] || say "no Chromium: the browser tests will be skipped (\`make browser\` fetches Playwright's own)"
+    [ -z "$fonts" ] || say "fonts are missing, the tests that draw will be skipped: $fonts"
+fi
+exit 0
