@@ -21,15 +21,15 @@ from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import Fence, Lease, Outcome, StreamWrite, TaskError
 from forebay.queue.records import to_entry
 from forebay.queue.redis_queue import RedisQueue
-from forebay.queue.schema import Keys
+from forebay.queue.schema import KEY_NAMES, Keys
 from forebay.queue.token_stream import RedisTokenStreams
 from tests.queue.key_check import find_leaks
-from tests.queue.making import run_out, task
+from tests.queue.making import PLENTY, run_out, task
 
 T = TypeVar("T")
 LIMITS = QueueLimits(lease_s=600, max_deliveries=3)
 CLASSES = list(Priority)
-WORKERS = ("w1", "w2", "w3")
+WORKERS = ("w1", "w2")
 TENANTS = ("acme", "blue")
 
 
@@ -140,7 +140,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     # What workers do.
 
+    @rule(worker=st.sampled_from(WORKERS))
+    def claim_freely(self, worker: str) -> None:
+        self.claim(worker, 2, PLENTY)
+
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(0, 5), free=st.integers(0, 150))
+    def claim_within_bounds(self, worker: str, limit: int, free: int) -> None:
+        self.claim(worker, limit, free)
+
     def claim(self, worker: str, limit: int, free: int) -> None:
         holding = self.held_by(worker)
         waiting = self.having(State.QUEUED)
@@ -262,12 +269,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.run(self.queue.depth())
         each.crash()
 
-    @rule(worker=st.sampled_from(WORKERS))
-    def a_worker_dies(self, worker: str) -> None:
+    @precondition(lambda self: self.having(State.LEASED))
+    @rule(data=st.data())
+    def a_worker_dies_and_is_back(self, data: st.DataObject) -> None:
+        worker = self.pick(data, State.LEASED).worker
         mine = self.held_by(worker)
         assert sorted(self.run(self.queue.reap(worker))) == sorted(each.name for each in mine)
         for each in mine:
             each.crash()
+        self.claim(worker, 2, PLENTY)
 
     # What must always hold.
 
@@ -279,6 +289,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert depth.waiting_tokens == sum(each.cost for each in waiting)
         assert depth.leased == len(self.having(State.LEASED))
         assert depth.dead == len(self.having(State.DEAD))
+
+    @invariant()
+    def suspects_at_work_are_known(self) -> None:
+        solo = self.run(self.redis.smembers(self.keys.prefix + KEY_NAMES["solo"]))
+        assert solo == {each.name for each in self.having(State.LEASED) if each.suspect}
 
     @invariant()
     def every_task_is_where_the_model_has_it(self) -> None:
@@ -321,8 +336,8 @@ def test_the_library_does_what_its_model_does(valkey: EmbeddedValkey) -> None:
     QueueMachine.url = valkey.url
     machine: Any = QueueMachine.TestCase()
     machine.settings = settings(
-        max_examples=100,
-        stateful_step_count=50,
+        max_examples=60,
+        stateful_step_count=80,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
