@@ -39,6 +39,7 @@ class HeldLeases:
         self._keys: dict[TaskId, LeaseKey] = {}
         self._in_engine: set[LeaseKey] = set()
         self._dropped = asyncio.Event()
+        self.drops = 0  # so far; a wait can begin where a count was taken
 
     def __len__(self) -> int:
         return len(self._held)
@@ -76,6 +77,7 @@ class HeldLeases:
         if self.holds(key):
             del self._held[key[0]]
         self._keys.pop(run_id(key), None)
+        self.drops += 1
         self._dropped.set()
         in_engine = key in self._in_engine
         self._in_engine.discard(key)
@@ -98,8 +100,13 @@ class HeldLeases:
         """Return the held deliveries that the engine has not been given."""
         return [key for key in self.keys() if key not in self._in_engine]
 
-    async def wait_for_drop(self, timeout_s: float) -> None:
-        """Return when a lease is dropped, or after ``timeout_s``."""
+    async def wait_for_drop(self, timeout_s: float, since: int | None = None) -> None:
+        """Return when a lease is dropped, or after ``timeout_s``.
+
+        ``since``: a value of ``drops``; a lease that was dropped after it ends the wait at once.
+        """
+        if since is not None and since != self.drops:
+            return
         self._dropped.clear()
         try:
             async with asyncio.timeout(timeout_s):

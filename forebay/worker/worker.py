@@ -119,16 +119,37 @@ class Worker:
                 group.create_task(self._prepare(lease, pool))
 
     async def _claim(self) -> list[Lease]:
-        """Claim what there is room for; when there is nothing, wait a little for work."""
+        """Claim what there is room for; when there is nothing, wait a little for a turn."""
+        drops = self.held.drops
         try:
             leases = await self._queue.claim(self.name, self.held.room, self.held.free_tokens)
             if not leases:
-                await self._queue.wait_for_work(self._limits.idle_wait_s)
+                await self._wait_for_turn(drops)
         except QueueUnavailableError as error:
             log.warning("queue_unavailable", during="claim", reason=error.message)
             await asyncio.sleep(self._limits.idle_wait_s)
             return []
         return leases
+
+    async def _wait_for_turn(self, drops: int) -> None:
+        """Return when work has arrived or a lease was dropped since ``drops``, or after a while.
+
+        Either may let the next claim through: the head of the queue may wait for this worker's
+        tokens, and a suspect waits for it to run empty.
+        """
+        limit_s = self._limits.idle_wait_s
+        waits = [
+            asyncio.ensure_future(self._queue.wait_for_work(limit_s)),
+            asyncio.ensure_future(self.held.wait_for_drop(limit_s, since=drops)),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        for wait in done:
+            wait.result()
 
     async def _prepare(self, lease: Lease, pool: ThreadPoolExecutor) -> None:
         """Bring a leased task into the engine, or end it with the reason why that cannot be."""

@@ -147,6 +147,15 @@ async def test_a_prompt_that_cannot_fit_fails_with_the_documented_code(rig: Rig)
     assert record.error.code == "prompt_too_long"
 
 
+async def test_a_task_that_waits_for_room_is_claimed_when_there_is_some(rig: Rig) -> None:
+    ids = [await rig.submit(f"task-{index}", max_tokens=2) for index in range(6)]
+    one_at_a_time = replace(LIMITS, max_tokens=100, idle_wait_s=3)
+    async with rig.working(one_at_a_time):
+        async with asyncio.timeout(10):  # five waits for work would take longer
+            for task_id in ids:
+                await rig.ended(task_id)
+
+
 async def test_a_cancelled_task_leaves_the_engine_and_ends_cancelled(rig: Rig) -> None:
     task_id = await rig.submit("endless", max_tokens=3000)
     async with rig.working() as worker:
