@@ -109,10 +109,10 @@ class RedisQueue:
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
         async with unavailable("claiming tasks"):
             rows = await self._library.claim(worker, limit, free_tokens, nonce)
-        del self._unanswered_claims[worker]
         leases = [lease for row in rows if (lease := to_lease(row)) is not None]
         if len(leases) < len(rows):
             await self._fail_unreadable(rows, {lease.task_id for lease in leases})
+        del self._unanswered_claims[worker]
         return leases
 
     async def _fail_unreadable(self, rows: Sequence[LeaseRow], readable: set[TaskId]) -> None:

@@ -259,6 +259,35 @@ async def test_a_request_that_cannot_be_read_fails_and_spares_its_neighbours(
     assert (await record_of(queue, "a")).state is State.FAILED
 
 
+async def test_neighbours_of_an_unreadable_request_are_not_lost_when_failing_it_cannot_be_stored(
+    queue: RedisQueue, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        await queue.enqueue(task(name))
+    await redis.hset(keys.task(TaskId("a")), "request", "{}")
+
+    async def cut(*_: object) -> object:
+        raise RedisConnectionError("cut")
+
+    monkeypatch.setattr(queue._library, "finish", cut)
+    with pytest.raises(QueueUnavailableError):
+        await queue.claim("w", 2, PLENTY)
+    monkeypatch.undo()
+    assert names(await queue.claim("w", 2, PLENTY)) == ["b"]
+    assert (await record_of(queue, "a")).state is State.FAILED
+
+
+async def test_a_leased_task_deleted_by_hand_leaves_its_worker_idle(
+    queue: RedisQueue, redis: Redis, keys: Keys
+) -> None:
+    await queue.enqueue(task("gone"))
+    await queue.claim("w", 1, PLENTY)
+    await redis.delete(keys.task(TaskId("gone")))
+    await queue.enqueue(task("large", cost=PLENTY + 1))
+    assert names(await queue.claim("w", 1, PLENTY)) == ["large"]
+    assert (await queue.depth()).leased == 1
+
+
 @pytest.mark.parametrize("limits", [QueueLimits(result_ttl_s=0.05)])
 async def test_results_expire(queue: RedisQueue) -> None:
     await queue.enqueue(task("a"))

@@ -95,8 +95,22 @@ local function claimed_before(q, worker, nonce)
   return leases
 end
 
+-- What a worker holds, without tasks whose hash someone deleted by hand: with one of those it
+-- would never again count as idle.
+local function holding(q, worker)
+  local held = {}
+  for _, id in ipairs(redis.call('SMEMBERS', key(q, 'held', worker))) do
+    if redis.call('EXISTS', key(q, 'task', id)) == 1 then
+      held[#held + 1] = id
+    else
+      unlease(q, id, worker)
+    end
+  end
+  return held
+end
+
 local function choose(q, worker, limit, free)
-  local held = redis.call('SMEMBERS', key(q, 'held', worker))
+  local held = holding(q, worker)
   local solo = key(q, 'solo')
   if #held == 1 and redis.call('SISMEMBER', solo, held[1]) == 1 then
     return {} -- a suspect runs alone
