@@ -19,8 +19,13 @@ WAIT_MS = 60_000
 """How long the page may take to show something; a loaded machine is slow, a hang is a failure."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Start Chromium for one module.
+
+    Playwright holds an event loop in this thread for as long as it is open: for the whole session
+    it would keep every asynchronous test after these from running.
+    """
     with sync_playwright() as playwright:
         path = chromium_path()
         if path is None and not Path(playwright.chromium.executable_path).exists():
@@ -30,7 +35,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     with running_stack(tmp_path_factory.mktemp("stack")) as stack:
         yield stack
