@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -43,8 +44,7 @@ class QueueServer:
     async def start(self) -> None:
         """Start the private server. Raises QueueSetupError."""
         if self._server is not None:
-            async with self._one_at_a_time:
-                await asyncio.to_thread(self._server.start)
+            await self._on_thread(self._server.start)
 
     async def keep_alive(self) -> None:
         """Start the private server again when it dies; return never.
@@ -62,5 +62,17 @@ class QueueServer:
     async def stop(self) -> None:
         """Save and end the private server."""
         if self._server is not None:
-            async with self._one_at_a_time:
-                await asyncio.to_thread(self._server.stop)
+            await self._on_thread(self._server.stop)
+
+    async def _on_thread(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on a thread. A cancelled caller still waits for its end.
+
+        A thread cannot be cancelled: a stop beside a start under way would miss its server.
+        """
+        async with self._one_at_a_time:
+            running = asyncio.ensure_future(asyncio.to_thread(call))
+            try:
+                await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await asyncio.wait([running])
+                raise
