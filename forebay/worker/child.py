@@ -122,11 +122,20 @@ class Child:
                 pause_s = self._policy.first_s
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._policy.longest_s)
-            if self._stopping.is_set():
-                return
-            await self.start()
-            if self._stopping.is_set():  # the stop saw no process, as this start was under way
-                self._process.kill()
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        """Start the process; a machine short of memory or files is asked again and again."""
+        while not self._stopping.is_set():
+            try:
+                await self.start()
+            except OSError as error:
+                log.warning("not_started", child=self.spec.name, reason=str(error))
+                await asyncio.sleep(self._policy.longest_s)
+                continue
+            if self._stopping.is_set() and self._process is not None:
+                self._process.kill()  # the stop saw no process, as this start was under way
+            return
 
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
         """End the process: SIGTERM, then SIGKILL after ``grace_s`` or at ``hurry``."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -52,6 +53,29 @@ async def test_deaths_are_told_and_a_child_that_was_ready_is_restarted_on_and_on
     await asyncio.wait_for(keeper, 10)
     assert mourned[:4] == [1, 2, 3, 4]
     assert child.pid is None
+
+
+async def test_a_start_that_the_system_refuses_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(spec(tmp_path, "version"), QUICK)
+    child.ready = True
+    await child.start()
+    spawn, refusals = asyncio.create_subprocess_exec, [BlockingIOError("no processes left")] * 3
+
+    async def refuse_at_first(*args: Any, **kwargs: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop()
+        return await spawn(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_at_first)
+    keeper = asyncio.create_task(child.keep_alive())
+    async with asyncio.timeout(60):
+        while child.starts < 2 and not keeper.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await child.stop(5, asyncio.Event())
+    await asyncio.wait_for(keeper, 10)
+    assert child.starts >= 2
 
 
 SLEEPER = """

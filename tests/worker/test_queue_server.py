@@ -12,7 +12,7 @@ from forebay.worker.queue_server import QueueServer
 
 
 async def test_a_stop_leaves_no_server_of_a_start_that_was_cancelled(tmp_path: Path) -> None:
-    queue = QueueServer(Settings(data_dir=tmp_path))
+    queue = QueueServer(Settings.model_validate({"data_dir": tmp_path}))
     start = asyncio.create_task(queue.start())
     await asyncio.sleep(0)  # it is on its thread now
     start.cancel()
