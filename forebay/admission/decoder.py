@@ -12,6 +12,8 @@ import resource
 import sys
 from typing import Any, BinaryIO
 
+from PIL import UnidentifiedImageError
+
 from forebay.admission.decode import normalise
 from forebay.admission.header import PictureFormat, PictureHeader
 from forebay.admission.wire import LENGTHS, READY, pack, unpack_lengths
@@ -40,6 +42,8 @@ def _answer(job: dict[str, Any], content: bytes) -> list[bytes]:
         picture, width, height = normalise(content, header, job["side"], job["quality"])
     except MemoryError:
         return pack({"error": "the picture takes too much memory to decode"})
+    except UnidentifiedImageError:  # its own words are about an object of ours
+        return pack({"error": f"the {header.format} picture cannot be decoded: it is damaged"})
     except Exception as error:  # noqa: BLE001 - hostile bytes may raise anything in a codec
         return pack({"error": f"the {header.format} picture cannot be decoded: {error}"[:500]})
     return pack({"width": width, "height": height}, picture)

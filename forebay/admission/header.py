@@ -45,6 +45,9 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 """Markers without a length."""
 
+_JPEG_STEPS = 4096
+"""Segments and padding bytes read before the frame; 64 KiB each, whole files have some hundreds."""
+
 
 def read_header(content: bytes) -> PictureHeader:
     """Return the format and size that the first bytes of ``content`` declare.
@@ -88,8 +91,8 @@ def _sniff(content: bytes) -> PictureFormat | None:
 
 def _jpeg(content: bytes) -> Size | None:
     at, end = 2, len(content)
-    while at + 4 <= end:
-        if content[at] != 0xFF:
+    for _ in range(_JPEG_STEPS):
+        if at + 4 > end or content[at] != 0xFF:
             return None
         marker = content[at + 1]
         if marker == 0xFF:  # padding between segments

@@ -61,6 +61,7 @@ def decide(
 ) -> Admit | Shed:
     """Return the decision. Faults of the request itself come before the state of the queue."""
     for error in (
+        count_fault(len(pictures), limits),
         _picture_fault(pictures, limits),
         _context_fault(cost, limits),
         _full(cost, load, limits),
@@ -70,11 +71,16 @@ def decide(
     return Admit()
 
 
+def count_fault(pictures: int, limits: Limits) -> ForebayError | None:
+    """Return what is wrong with so many pictures; known before one of them is looked at."""
+    if pictures <= limits.max_images:
+        return None
+    return InvalidRequestError(
+        f"{pictures} pictures in one request, at most {limits.max_images} are taken"
+    )
+
+
 def _picture_fault(pictures: Sequence[PricedPicture], limits: Limits) -> ForebayError | None:
-    if len(pictures) > limits.max_images:
-        return InvalidRequestError(
-            f"{len(pictures)} pictures in one request, at most {limits.max_images} are taken"
-        )
     for picture in pictures:
         header = picture.header
         if header.pixels > limits.max_image_pixels:

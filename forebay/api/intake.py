@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
-from forebay.admission.policy import Shed, decide
+from forebay.admission.policy import Shed, count_fault, decide
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
 from forebay.core.request import (
@@ -88,6 +88,9 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
         raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
     raw = [part for turn in ask.turns for part in turn.parts if isinstance(part, RawPicture)]
     texts = [part for turn in ask.turns for part in turn.parts if isinstance(part, str)]
+    _check_text(texts)
+    if too_many := count_fault(len(raw), services.limits):
+        raise too_many
     priced = [_price(services, picture) for picture in raw]
     cost = price_request(texts, priced, ask.sampling.max_tokens)
     decision = decide(priced, cost, await services.load.now(), services.limits)
@@ -102,6 +105,14 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
     services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
     services.metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
     return enqueued
+
+
+def _check_text(texts: Sequence[str]) -> None:
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("the text holds half of a character") from error
 
 
 def _price(services: Services, picture: RawPicture) -> PricedPicture:

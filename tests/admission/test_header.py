@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,14 @@ def test_a_file_off_the_allow_list_is_refused(name):
 def test_a_header_cut_short_is_refused(name):
     with pytest.raises(InvalidImageError, match="cut short or damaged"):
         read_header(hostile()[name])
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\x01", b"\xff\xe0\x00\x02"])
+def test_a_file_of_nothing_but_markers_is_refused_after_its_first_bytes(filler):
+    began = time.process_time()
+    with pytest.raises(InvalidImageError):
+        read_header(b"\xff\xd8" + filler * 5_000_000)
+    assert time.process_time() - began < 0.1
 
 
 @settings(max_examples=300, deadline=None)

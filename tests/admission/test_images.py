@@ -111,6 +111,7 @@ async def test_a_hostile_file_is_refused_and_the_next_picture_decoded(pool, name
     with pytest.raises(ForebayError) as refused:
         await admitted(pool, hostile()[name])
     assert 400 <= refused.value.status < 500
+    assert "object at" not in refused.value.message
     await normalised(pool, picture())
 
 
