@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 
 from forebay.api import sse
 from forebay.api.answers import ShownText, final_record
-from forebay.api.chat_form import ChatForm, read_chat_form, to_ask
+from forebay.api.chat_form import LONGEST_STOP, MOST_STOPS, ChatForm, read_chat_form, to_ask
 from forebay.api.chat_objects import Chunks, completion
 from forebay.api.dependencies import ServicesOf
-from forebay.api.disconnect import ClientGoneError, unless_gone
+from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.error_forms import openai_form
 from forebay.api.intake import sampling_params, submit
 from forebay.api.services import Services
@@ -26,9 +26,6 @@ from forebay.core.request import SamplingParams, TaskId
 from forebay.queue.ports import StreamKind
 
 router = APIRouter(tags=["chat"])
-
-CLIENT_CLOSED_REQUEST = 499
-"""For the log and the metrics (nginx's number): nobody is there to read it."""
 
 _SCHEMA = ChatForm.model_json_schema(ref_template="#/components/schemas/{model}")
 _SCHEMA.pop("$defs", None)
@@ -64,8 +61,10 @@ async def chat_completions(request: Request, services: ServicesOf) -> Response:
 def _sampling(services: Services, form: ChatForm) -> SamplingParams:
     base = sampling_params(services, max_tokens=form.max_completion_tokens or form.max_tokens)
     stop = (form.stop,) if isinstance(form.stop, str) else tuple(form.stop or ())
-    if len(stop) > 4 or not all(stop):
-        raise InvalidRequestError("stop takes up to 4 strings, none of them empty", param="stop")
+    if len(stop) > MOST_STOPS or not all(1 <= len(one) <= LONGEST_STOP for one in stop):
+        raise InvalidRequestError(
+            f"stop takes up to {MOST_STOPS} strings of 1 to {LONGEST_STOP} characters", param="stop"
+        )
     return replace(
         base,
         temperature=0.0 if form.temperature is None else form.temperature,

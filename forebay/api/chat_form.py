@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +16,17 @@ from forebay.core.request import Role, SamplingParams
 
 LOW_DETAIL_SIDE = 512
 """Longest side, in pixels, of a picture sent with ``detail`` "low", as OpenAI documents it."""
+
+MOST_MARKS: Final = 400_000
+"""Commas, colons and opening brackets in a body, those inside texts included: more than any text
+that fits a context has, and few enough to be read without holding up other clients."""
+
+MOST_PARTS: Final = 1000
+MOST_STOPS: Final = 4
+LONGEST_STOP: Final = 500
+"""Characters of a stop string: it rides in the queue and is compared with every token."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Form(BaseModel):
@@ -49,7 +61,7 @@ class ChatMessage(_Form):
     """One turn. Fields that a client echoes from an answer are taken when they are empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Content]
+    content: str | Annotated[list[Content], Field(max_length=MOST_PARTS, fail_fast=True)]
     refusal: None = None
     tool_calls: None = None
     function_call: None = None
@@ -68,13 +80,13 @@ class ChatForm(_Form):
     """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=1000, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -90,8 +102,13 @@ def read_chat_form(body: bytes) -> ChatForm:
     Raises:
         InvalidRequestError: not JSON, not of the documented form, or a field is not supported.
     """
+    if sum(map(body.count, (b",", b":", b"[", b"{"))) > MOST_MARKS:
+        raise InvalidRequestError("the body has too many fields, values or marks")
     try:
-        raw = json.loads(body)
+        text = body.decode("utf-8-sig")
+        raw = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(raw, ensure_ascii=False).encode()  # half of a pair is no character
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError("the body is not valid JSON") from error
     if not isinstance(raw, dict):

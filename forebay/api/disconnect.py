@@ -10,6 +10,9 @@ from starlette.types import Receive
 
 T = TypeVar("T")
 
+CLIENT_CLOSED_REQUEST = 499
+"""For the log and the metrics (nginx's number): nobody is there to read it."""
+
 
 class ClientGoneError(Exception):
     """The client closed its connection before its answer was ready."""

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.core.errors import (
     ForebayError,
     InvalidRequestError,
     MissingPartError,
     NoSuchRouteError,
+    QueueUnavailableError,
 )
+
+log = structlog.get_logger(__name__)
 
 _OPENAI_PATHS = "/v1/"
 _DEFAULT_RETRY_AFTER_S = 1
@@ -35,7 +41,7 @@ def openai_form(error: ForebayError) -> dict[str, Any]:
     """Return the body that OpenAI clients read."""
     return {
         "error": {
-            "message": error.message,
+            "message": _told(error),
             "type": "invalid_request_error" if error.status < 500 else "server_error",
             "param": error.param,
             "code": error.code,
@@ -49,8 +55,16 @@ def compat_form(error: ForebayError) -> dict[str, Any]:
     A missing part is the one case that the service's own clients know; its body is kept exact.
     """
     if isinstance(error, MissingPartError):
-        return {"error": error.message}
-    return {"error": error.message, "code": error.code}
+        return {"error": _told(error)}
+    return {"error": _told(error), "code": error.code}
+
+
+def _told(error: ForebayError) -> str:
+    """Return what a client may read; where the queue's server lies is for the log alone."""
+    if isinstance(error, QueueUnavailableError):
+        log.warning("queue.unavailable", reason=error.message)
+        return "the queue cannot be reached for the moment"
+    return error.message
 
 
 def install_error_forms(app: FastAPI) -> None:
@@ -58,6 +72,7 @@ def install_error_forms(app: FastAPI) -> None:
     app.add_exception_handler(ForebayError, _forebay_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
 
 
 async def _forebay_error(request: Request, error: Exception) -> Response:
@@ -75,6 +90,12 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         answer = error_response(request.url.path, refusal, error.status_code)
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    """The client hung up in the middle of its body: no fault of ours, and no line of an error."""
+    del request, error
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

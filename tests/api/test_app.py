@@ -169,6 +169,7 @@ async def _refused(door: Door) -> None:
         ):
             assert refused.status_code == 503
             assert "queue_unavailable" in refused.text
+            assert "valkey" not in refused.text  # where it lies is for the log
             assert "Retry-After" in refused.headers
         assert (await door.http.get("/healthz")).status_code == 200
         assert "forebay_queue_up 0.0" in (await door.http.get("/metrics")).text

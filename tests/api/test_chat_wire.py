@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 
 import httpx
 import pytest
 
 from forebay.admission.policy import Limits
+from forebay.api import intake
+from forebay.api.chat_form import read_chat_form
 from forebay.api.services import DoorSettings
+from forebay.core.errors import InvalidRequestError
 from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
 from forebay.queue.limits import QueueLimits
@@ -46,6 +50,46 @@ async def test_bad_json_is_a_bad_request_in_openai_form(door, raw):
     assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
     assert refused.json()["error"]["type"] == "invalid_request_error"
     assert await door.waiting() == 0
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{HALF: 1}, {"model": HALF}, {"stop": HALF}, {"messages": [{"role": "user", "content": HALF}]}],
+)
+async def test_half_a_character_is_a_bad_request(door, wrong):
+    refused = await door.http.post(CHAT, content=json.dumps({**body(), **wrong}))
+    assert refused.status_code == 400
+    whole = await door.http.post(CHAT, content=json.dumps({**body("😀"), "model": "😀"}))
+    assert whole.json()["error"]["code"] == "model_not_found"
+    assert await door.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"metadata": [[]] * 500_000},
+        {"messages": [{"role": "user", "content": [1] * 300_000}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 1001}]},
+        {"messages": [1] * 300_000},
+        {"stop": [1] * 300_000},
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_without_looking_at_each(many):
+    raw = json.dumps({**body(), **many}).encode()
+    began = time.process_time()
+    with pytest.raises(InvalidRequestError):
+        read_chat_form(raw)
+    assert time.process_time() - began < 1.0
+
+
+async def test_more_pictures_than_are_taken_are_refused_unread(door, monkeypatch):
+    monkeypatch.setattr(intake, "read_header", None)
+    pictures = with_url("AAAA")["messages"][0]["content"] * 17
+    refused = await door.http.post(CHAT, json=body(pictures))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -224,5 +268,10 @@ async def test_a_client_that_closes_in_mid_body_leaves_nothing(door):
 
     with pytest.raises(httpx.ReadError):
         await door.http.post(CHAT, content=half(), headers={"Content-Length": "1000"})
-    assert (await door.http.get("/healthz")).status_code == 200
+    counted = f'forebay_http_requests_total{{method="POST",route="{CHAT}",status="499"}} 1.0'
+
+    async def is_counted():
+        return counted in (await door.http.get("/metrics")).text
+
+    await eventually(is_counted)
     assert await door.waiting() == 0

@@ -157,6 +157,8 @@ async def test_an_unsupported_field_is_refused_by_name(door, client, field, valu
         ("max_tokens", 10**6),
         ("stop", ["a"] * 5),
         ("stop", [""]),
+        ("stop", "x" * 501),
+        ("stop", [1] * 5000),
         ("seed", "x"),
         ("messages", []),
         ("messages", [{"role": "tool", "content": "x", "tool_call_id": "1"}]),
