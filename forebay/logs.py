@@ -36,7 +36,14 @@ def configure_logs(process: str, *, level: str = "info", form: str = "auto") -> 
         cache_logger_on_first_use=True,
     )
     endings: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=24,
+                # the usual one prints local variables: prompts and pictures
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if for_people
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
