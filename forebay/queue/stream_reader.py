@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
 
-from forebay.core.errors import QueueUnavailableError
+from forebay.core.errors import QueueUnavailableError, TaskFailedError
 from forebay.core.request import TaskId
 from forebay.queue.connection import LONGEST_BLOCK_S, RETRY_AFTER_S, read_streams, unavailable
 from forebay.queue.ports import StreamEntry, StreamId
@@ -39,8 +39,8 @@ class Subscription:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more read fits the buffer."""
-        return len(self._entries) + STREAM_READ_COUNT <= STREAM_BUFFER
+        """Whether one more read fits the buffer, and is wanted."""
+        return self._error is None and len(self._entries) + STREAM_READ_COUNT <= STREAM_BUFFER
 
     def offer(self, entry: StreamEntry) -> None:
         """Take an entry that the reader found, unless it was offered before."""
@@ -184,10 +184,22 @@ class MultiplexedReader:
             if key == self._nudge_key:
                 self._nudge_after = entries[-1][0]
                 continue
-            for stream_id, fields in entries:
+            self._serve(served[key], entries)
+
+    def _serve(
+        self, ready: list[Subscription], entries: Sequence[tuple[str, dict[str, str]]]
+    ) -> None:
+        """Offer entries to a stream's subscribers; one that cannot be read fails these alone."""
+        for stream_id, fields in entries:
+            try:
                 entry = to_entry(stream_id, fields)
-                for subscription in served[key]:
-                    subscription.offer(entry)
+            except (KeyError, ValueError) as error:
+                log.error("token_stream_unreadable", entry=stream_id, reason=repr(error))
+                for subscription in ready:
+                    subscription.fail(TaskFailedError("the answer's stream cannot be read"))
+                return
+            for subscription in ready:
+                subscription.offer(entry)
 
     def _fail_all(self, message: str) -> None:
         error = QueueUnavailableError(message, retry_after=RETRY_AFTER_S)

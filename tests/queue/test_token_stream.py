@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from forebay.core.errors import QueueUnavailableError, TaskNotFoundError
+from forebay.core.errors import QueueUnavailableError, TaskFailedError, TaskNotFoundError
 from forebay.core.events import Usage
 from forebay.core.request import TaskId
 from forebay.queue import stream_reader
@@ -299,6 +299,19 @@ async def test_reading_survives_a_cut_connection(
         await queue.finish([answer(lease)])
         seen = await asyncio.wait_for(collecting, 10)
     assert told(seen) == [(DELTA, "before"), (DELTA, "after"), (DONE, "")]
+
+
+async def test_an_entry_that_cannot_be_read_fails_its_own_subscribers_only(
+    queue: RedisQueue, streams: RedisTokenStreams, redis: Redis, keys: Keys
+) -> None:
+    damaged, sound = await lease_of(queue, "damaged"), await lease_of(queue, "sound")
+    async with following(streams, "damaged") as failing, following(streams, "sound") as collecting:
+        await redis.xadd(keys.stream(TaskId("damaged")), {"k": "of another release"})
+        with pytest.raises(TaskFailedError):
+            await asyncio.wait_for(failing, 10)
+        await say(streams, sound, "42")
+        await queue.finish([answer(sound), answer(damaged)])
+        assert told(await asyncio.wait_for(collecting, 10)) == [(DELTA, "42"), (DONE, "")]
 
 
 async def test_a_server_that_stays_away_ends_the_wait(
