@@ -22,6 +22,7 @@ from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
+from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
 from forebay.config import Settings
 from forebay.ops.metrics import Metrics
@@ -42,12 +43,15 @@ def create_app(services: Services) -> FastAPI:
         title="Forebay",
         version=__version__,
         summary="Burst-proof serving for a vision-language model",
+        docs_url=None,  # the framework's own pages load their scripts from another host
+        redoc_url=None,
     )
     app.state.services = services
     install_error_forms(app)
     for router in (chat.router, models.router, compat.router, health.router):
         app.include_router(router)
     install_page(app)
+    install_docs(app)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, and a body over the limit is an error of the route that reads it
     app.add_middleware(BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes)

@@ -20,6 +20,7 @@ from forebay.api.dependencies import ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.error_forms import openai_form
 from forebay.api.intake import sampling_params, submit
+from forebay.api.route_docs import json_body
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, InvalidRequestError, TaskTimeoutError, error_for_code
 from forebay.core.request import SamplingParams, TaskId
@@ -27,11 +28,8 @@ from forebay.queue.ports import StreamKind
 
 router = APIRouter(tags=["chat"])
 
-_SCHEMA = ChatForm.model_json_schema(ref_template="#/components/schemas/{model}")
-_SCHEMA.pop("$defs", None)
 
-
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", openapi_extra=json_body(ChatForm))
 async def chat_completions(request: Request, services: ServicesOf) -> Response:
     """Answer a conversation that may hold pictures."""
     arrived = time.monotonic()

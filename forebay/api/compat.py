@@ -10,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from forebay.api.answers import failure_of
 from forebay.api.dependencies import ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, sampling_params, submit
+from forebay.api.route_docs import form_body
 from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
 from forebay.core.request import Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
@@ -17,9 +18,18 @@ from forebay.queue.ports import TaskRecord
 router = APIRouter(tags=["queue service"])
 
 _FIELDS = frozenset({"image", "prompt", "priority", "max_tokens"})
+_FORM = form_body(
+    {
+        "image": {"type": "string", "format": "binary"},
+        "prompt": {"type": "string"},
+        "priority": {"type": "string", "enum": [one.value for one in Priority]},
+        "max_tokens": {"type": "integer", "minimum": 1},
+    },
+    required=["image", "prompt"],
+)
 
 
-@router.post("/predict")
+@router.post("/predict", openapi_extra=_FORM)
 async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
     """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue."""
     async with request.form(max_files=1, max_fields=len(_FIELDS)) as form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 
@@ -187,3 +188,20 @@ async def test_the_page_and_its_files_come_under_a_strict_policy(door):
 async def test_the_openapi_description_is_served(door):
     paths = (await door.http.get("/openapi.json")).json()["paths"]
     assert {"/predict", "/result", CHAT, "/v1/models", "/ready"} <= set(paths)
+    form = paths[CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"model", "messages", "stream", "stop"} <= set(form["properties"])
+    assert "$ref" not in str(form)
+
+
+async def test_the_docs_show_every_route_with_its_form_and_load_nothing_from_elsewhere(door):
+    paths = (await door.http.get("/openapi.json")).json()["paths"]
+    docs = await door.http.get("/docs")
+    assert docs.status_code == 200
+    assert "default-src 'none'" in docs.headers["Content-Security-Policy"]
+    for word in (*paths, "messages", "image_url", "max_completion_tokens", "prompt", "task_id"):
+        assert word in docs.text, word
+    assert "//" not in docs.text
+    assert "<script" not in docs.text
+    for linked in re.findall(r'href="([^".][^"]*)"', docs.text):
+        assert (await door.http.get(f"/{linked}")).status_code == 200
+    assert (await door.http.get("/redoc")).status_code == 404
