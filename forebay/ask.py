@@ -21,8 +21,18 @@ def server_at(url: str) -> bool:
     try:
         reply = httpx.get(f"{url}/health", timeout=1.0, trust_env=False)
         return reply.status_code == httpx.codes.OK and reply.json().get("model_loaded") is True
-    except (httpx.HTTPError, ValueError, AttributeError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, AttributeError):
         return False
+
+
+def check_pictures(images: Sequence[Path]) -> None:
+    """Look whether the pictures can be read, before a server is started for them.
+
+    Raises:
+        AskError: one cannot.
+    """
+    for path in images:
+        _image_part(path)
 
 
 def stream_answer(
@@ -49,8 +59,10 @@ def stream_answer(
                     reply.read()
                     raise AskError(_refusal(reply))
                 yield from _texts(reply.iter_lines())
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise AskError(f"{url}: {type(error).__name__}: {error}") from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise AskError(f"{url} does not answer as an OpenAI-compatible server does") from error
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from forebay import demo
-from forebay.ask import server_at, stream_answer
+from forebay.ask import check_pictures, server_at, stream_answer
 from forebay.cli_view import StartSteps, burst_progress, console, print_report
 from forebay.config import Settings
 from forebay.doctor import Verdict, check_model
 from forebay.logs import configure_logs
+from forebay.worker.ports import local_url
 from forebay.worker.signals import StopSignal
 from forebay.worker.status import WorkerStatus
 from forebay.worker.supervisor import Stack, StackError, StopRequestedError
@@ -60,6 +62,8 @@ def run_demo(
     """Run the stack and a burst; whether every request was answered."""
     configure_logs("supervisor", level="warning", form=settings.log_format)
     burst = demo.load_samples(samples, count)
+    if json_file is not None:
+        _check_writable(json_file)
     whole = False
 
     async def main() -> None:
@@ -73,6 +77,12 @@ def run_demo(
 
     stopped = _run_until_stopped(main())
     return whole or (stopped and not once)
+
+
+def _check_writable(file: Path) -> None:
+    # known before the burst, not after it
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise StackError(f"{file} cannot be written")
 
 
 async def _burst(
@@ -108,7 +118,8 @@ def ask(
         AskError: there is no answer.
     """
     configure_logs("supervisor", level="warning", form=settings.log_format)
-    here = f"http://{settings.host}:{settings.port}"
+    check_pictures(images)
+    here = local_url(settings.host, settings.port)
     if url is not None or server_at(here):
         _print_answer(url or here, images, question, max_tokens)
         return

@@ -10,6 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from forebay.demo import BurstReport, Fate, Shot
 from forebay.doctor import Finding, Verdict
@@ -17,8 +18,8 @@ from forebay.doctor import Finding, Verdict
 SHOWN_ANSWERS: Final = 8
 LONGEST_SHOWN: Final = 60
 
-console = Console(highlight=False)
-complaints = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)  # ":100:" in an answer is text, not a picture
+complaints = Console(stderr=True, highlight=False, emoji=False)
 
 _MARKS: Final = {
     Verdict.GOOD: "[green]good[/]",
@@ -93,13 +94,15 @@ def _answers(report: BurstReport) -> Table:
         mark = "[green]right[/]" if shot.right else "[yellow]wrong[/]"
         if shot.fate is not Fate.ANSWERED:
             mark = f"[red]{shot.fate.value}[/]"
-        table.add_row(shot.sample.path.name, _cell(shot.sample.question), _cell(shot.text), mark)
+        table.add_row(
+            _cell(shot.sample.path.name), _cell(shot.sample.question), _cell(shot.text), mark
+        )
     return table
 
 
-def _cell(text: str) -> str:
-    line = " ".join(text.split()).replace("[", "\\[")
-    return line if len(line) <= LONGEST_SHOWN else line[: LONGEST_SHOWN - 1] + "…"
+def _cell(text: str) -> Text:
+    line = " ".join(text.split())
+    return Text(line if len(line) <= LONGEST_SHOWN else line[: LONGEST_SHOWN - 1] + "…")
 
 
 def print_findings(findings: list[Finding]) -> None:

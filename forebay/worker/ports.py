@@ -9,6 +9,13 @@ TRIES = 50
 BACKLOG = 2048
 
 
+def local_url(host: str, port: int) -> str:
+    """Return where clients on this machine reach what listens on ``host``."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class NoPortError(Exception):
     """Neither the wanted port nor one of the next can be had."""
 

@@ -77,10 +77,7 @@ class Stack:
     @property
     def url(self) -> str:
         """Where clients on this machine reach the API."""
-        host = self._settings.host
-        if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-            host = "127.0.0.1"
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return ports.local_url(self._settings.host, self.port)
 
     @property
     def queue_pid(self) -> int | None:
