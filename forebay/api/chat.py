@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -27,6 +28,8 @@ from forebay.core.request import SamplingParams, TaskId
 from forebay.queue.ports import StreamKind
 
 router = APIRouter(tags=["chat"])
+
+_SEED_BITS = 63
 
 
 @router.post("/v1/chat/completions", openapi_extra=json_body(ChatForm))
@@ -67,7 +70,8 @@ def _sampling(services: Services, form: ChatForm) -> SamplingParams:
         base,
         temperature=0.0 if form.temperature is None else form.temperature,
         top_p=1.0 if form.top_p is None else form.top_p,
-        seed=form.seed,
+        # Drawn once, here: a second attempt must go on with the words that a stream has shown.
+        seed=secrets.randbits(_SEED_BITS) if form.seed is None else form.seed,
         stop=stop,
     )
 

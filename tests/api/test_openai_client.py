@@ -123,6 +123,15 @@ async def test_sampling_parameters_reach_the_engine(door, client):
     assert (sampling.seed, sampling.stop) == (3, ("\n", "。"))
 
 
+async def test_a_seed_is_drawn_at_the_door_so_that_every_attempt_samples_alike(door, client):
+    async with working(door) as worker:
+        for _ in range(2):
+            await client.chat.completions.create(model=MODEL, messages=ask("hi"), temperature=0.5)
+    first, second = (request.sampling.seed for request in worker.seen)
+    assert None not in (first, second)
+    assert first != second
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
