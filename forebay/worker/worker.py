@@ -74,6 +74,7 @@ class Worker:
         self._limits = limits
         self._on_heartbeat = on_heartbeat
         self._thread = EngineThread(engine)
+        self._preparing: set[asyncio.Task[None]] = set()
         self.publisher = Publisher(
             queue,
             streams,
@@ -97,8 +98,8 @@ class Worker:
                 publish = group.create_task(self._publish_loop())
                 await self._claim_loop(stop, pool, group)
                 await self._drain(hurry or asyncio.Event())
-                heartbeat.cancel()
-                publish.cancel()
+                for task in (heartbeat, publish, *self._preparing):
+                    task.cancel()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             if not await self._thread.stop():
@@ -116,7 +117,9 @@ class Worker:
                 older = self.held.keys_of([lease.task_id])
                 self.publisher.drop(older, why="delivered_again")
                 self.held.take(lease)
-                group.create_task(self._prepare(lease, pool))
+                preparing = group.create_task(self._prepare(lease, pool))
+                self._preparing.add(preparing)
+                preparing.add_done_callback(self._preparing.discard)
 
     async def _claim(self) -> list[Lease]:
         """Claim what there is room for; when there is nothing, wait a little for a turn."""

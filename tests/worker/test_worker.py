@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -185,6 +187,37 @@ async def test_a_drain_gives_back_uncounted_what_does_not_end_in_time(rig: Rig) 
     assert record is not None
     assert record.state is State.QUEUED
     assert record.deliveries == 0
+
+
+class SlowPreparing:
+    """An engine whose every prepare takes long, as on a machine that is busy with other things."""
+
+    has_work = False
+    free_tokens = 1000
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def prepare(self, *_: Any) -> object:
+        self.begun.set()
+        time.sleep(2)
+        return object()
+
+    def abort(self, _: object) -> None:
+        """It never had any."""
+
+
+async def test_a_drain_does_not_wait_for_what_was_given_back_unprepared(rig: Rig) -> None:
+    for index in range(6):
+        await rig.submit(f"slow-{index}")
+    engine, stop = SlowPreparing(), asyncio.Event()
+    working = asyncio.create_task(rig.worker(engine=engine).run(stop))
+    assert await asyncio.to_thread(engine.begun.wait, 20)
+    stop.set()
+    async with asyncio.timeout(3):  # six of them on two threads take six seconds
+        await working
+    depth = await rig.queue.depth()
+    assert (depth.waiting, depth.leased) == (6, 0)
 
 
 async def test_work_whose_lease_was_lost_changes_nothing(rig: Rig) -> None:
