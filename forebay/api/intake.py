@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -123,18 +122,12 @@ def _price(services: Services, picture: RawPicture) -> PricedPicture:
 async def _store_all(
     services: Services, raw: Sequence[RawPicture], priced: Sequence[PricedPicture]
 ) -> list[ImagePart]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            jobs = [
-                group.create_task(_store(services, picture.content, price))
-                for picture, price in zip(raw, priced, strict=True)
-            ]
-    except* ForebayError as errors:
-        first = errors.exceptions[0]
-        while isinstance(first, ExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
-    return [job.result() for job in jobs]
+    # one after the other: a refusal must not kill a decoder in the middle of its neighbour, and
+    # many pictures in one request must not hold up everyone else's one
+    return [
+        await _store(services, picture.content, price)
+        for picture, price in zip(raw, priced, strict=True)
+    ]
 
 
 async def _store(services: Services, content: bytes, price: PricedPicture) -> ImagePart:

@@ -138,6 +138,7 @@ async def test_one_bad_picture_among_good_ones_enqueues_nothing(door):
     refused = await door.http.post(CHAT, json=body(parts))
     assert refused.status_code == 422
     assert await door.waiting() == 0
+    assert door.services.decoders.kills == 0
 
 
 async def test_what_cannot_fit_the_context_is_refused(door):
