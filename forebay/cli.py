@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -103,7 +104,10 @@ def api(
 
 @app.command()
 def worker(
-    name: Annotated[str, typer.Option(help="Unique among the queue's workers.")] = "worker",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Unique among the queue's workers; unset: this machine's name."),
+    ] = None,
     model: Model = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
@@ -115,7 +119,8 @@ def worker(
     _leash(settings, supervised)
     from forebay.worker import main as hands  # noqa: PLC0415 - other commands load no torch
 
-    hands.run(settings, name)
+    # A worker takes back the leases of its own name at its start: no two may share one.
+    hands.run(settings, name or f"worker-{platform.node()}")
 
 
 @app.command(name="demo")
