@@ -11,11 +11,11 @@ from training.evaluate import case, score, talk_score
 from training.scene import Skill
 
 FLOORS: dict[Skill, float] = {
-    "price": 0.0,
-    "label": 0.0,
-    "colour": 0.0,
-    "count": 0.0,
-    "review": 0.0,
+    "price": 0.3,
+    "label": 0.45,
+    "colour": 0.35,
+    "count": 0.05,
+    "review": 0.75,
 }
 SEED = 3 * 10**9
 
@@ -32,4 +32,4 @@ def test_the_shipped_model_answers_above_its_floor(reader: Reader, skill: Skill)
 
 
 def test_the_shipped_model_talks_without_a_picture(reader: Reader) -> None:
-    assert talk_score(reader) >= 0.8
+    assert talk_score(reader) >= 0.77
