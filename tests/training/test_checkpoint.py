@@ -10,12 +10,13 @@ from training.decode import Reader
 from training.evaluate import case, score, talk_score
 from training.scene import Skill
 
+# Two standard errors of 32 pictures under what 200 measured.
 FLOORS: dict[Skill, float] = {
-    "price": 0.3,
-    "label": 0.45,
-    "colour": 0.35,
-    "count": 0.05,
-    "review": 0.75,
+    "price": 0.27,
+    "label": 0.4,
+    "colour": 0.3,
+    "count": 0.04,
+    "review": 0.7,
 }
 SEED = 3 * 10**9
 
