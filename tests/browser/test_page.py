@@ -64,7 +64,7 @@ def ask_the_api(stack: RunningStack, sample: dict[str, str]) -> str:
         {"type": "text", "text": sample["question"]},
     ]
     body = {"model": "glm-4v-flash", "messages": [{"role": "user", "content": parts}]}
-    reply = httpx.post(f"{stack.url}/v1/chat/completions", json=body, timeout=60)
+    reply = httpx.post(f"{stack.url}v1/chat/completions", json=body, timeout=60)
     answer: str = reply.raise_for_status().json()["choices"][0]["message"]["content"]
     return answer.strip()
 
