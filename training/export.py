@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from forebay.models.processor import CLIP_MEAN, CLIP_STD
 from training import shape
 from training.data import MERGE, PATCH, the_tokenizer
 from training.tokenizer import CHAT_TEMPLATE, SPECIAL
@@ -46,8 +47,8 @@ def _preprocessor(kind: str) -> dict[str, Any]:
         "image_processor_type": kind, "processor_class": "Glm4vProcessor", "size": shape.SIZE,
         "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE, "do_resize": True,
         "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
-        "rescale_factor": 1 / 255, "resample": 3, "image_mean": list(shape.MEAN),
-        "image_std": list(shape.STD),
+        "rescale_factor": 1 / 255, "resample": 3, "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
     }  # fmt: skip
 
 

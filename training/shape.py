@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.glm4v.vision import VisionBlock
+from forebay.models.processor import CLIP_MEAN, CLIP_STD
 from training.data import MERGE, PATCH, the_tokenizer
 from training.tokenizer import VOCABULARY
 
 # Bounds are compared with twice the pixels (see smart_resize): 112 x 112 to 140 x 140.
 SIZE = {"shortest_edge": 2 * 112 * 112, "longest_edge": 2 * 140 * 140}
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def config() -> dict[str, Any]:
@@ -151,8 +150,10 @@ def freeze(model: Glm4vModel) -> None:
 def cut(pictures: Tensor) -> Tensor:
     """Normalise pictures uint8 [P, height, width, 3] and cut them to patches in merge order."""
     count, height, width, _ = pictures.shape
-    scale = torch.tensor(STD, device=pictures.device).reciprocal() / 255
-    shift = torch.tensor(MEAN, device=pictures.device) / torch.tensor(STD, device=pictures.device)
+    scale = torch.tensor(CLIP_STD, device=pictures.device).reciprocal() / 255
+    shift = torch.tensor(CLIP_MEAN, device=pictures.device) / torch.tensor(
+        CLIP_STD, device=pictures.device
+    )
     pixels = pictures.float() * scale - shift
     side = PATCH * MERGE
     cells = pixels.view(count, height // side, MERGE, PATCH, width // side, MERGE, PATCH, 3)

@@ -19,8 +19,8 @@ from forebay.models.files import read_json, require_file
 
 Patches = npt.NDArray[np.float32]
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class ImageProcessor:
     """Resizes, scales, normalises and cuts a picture as ``preprocessor_config.json`` says."""
 
     rules: GridRules
-    mean: tuple[float, ...] = _CLIP_MEAN
-    std: tuple[float, ...] = _CLIP_STD
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
     rescale_factor: float = 1 / 255
     resample: int = int(Image.Resampling.BICUBIC)
 
@@ -45,8 +45,8 @@ class ImageProcessor:
         try:
             return cls(
                 rules=GridRules.from_preprocessor(raw),
-                mean=tuple(float(x) for x in raw.get("image_mean", _CLIP_MEAN)),
-                std=tuple(float(x) for x in raw.get("image_std", _CLIP_STD)),
+                mean=tuple(float(x) for x in raw.get("image_mean", CLIP_MEAN)),
+                std=tuple(float(x) for x in raw.get("image_std", CLIP_STD)),
                 rescale_factor=float(raw.get("rescale_factor", 1 / 255)),
                 resample=int(raw.get("resample", Image.Resampling.BICUBIC)),
             )
