@@ -31,8 +31,8 @@ LATE = {
     (140, 112): 6, (112, 140): 6, (84, 168): 3, (168, 84): 3, (112, 168): 2, (168, 112): 2,
     (112, 112): 2, (140, 140): 1, (196, 84): 1, (84, 196): 1,
 }  # fmt: skip
-MIX: dict[Skill, float] = {"price": 0.25, "label": 0.34, "colour": 0.12, "count": 0.17,
-                           "review": 0.12}  # fmt: skip
+MIX: dict[Skill, float] = {"price": 0.25, "label": 0.29, "colour": 0.14, "count": 0.22,
+                           "review": 0.10}  # fmt: skip
 IGNORE = -100
 PATCH, MERGE = 7, 4  # pixels a patch, patches a side of a visual token
 SYSTEM = ("You are a helpful assistant.", "你是一个有用的助手。")
@@ -109,7 +109,7 @@ def strip_share(progress: float) -> float:
     Attention costs the square of a picture's patches, and glyphs are read from close by, so
     strips teach them several times faster than whole pictures.
     """
-    return float(np.interp(progress, (0.0, 0.35, 0.7), (0.8, 0.6, 0.15)))
+    return float(np.interp(progress, (0.0, 0.35, 0.7), (0.8, 0.6, 0.1)))
 
 
 @dataclass(slots=True)

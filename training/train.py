@@ -27,10 +27,11 @@ from training.data import PATCH, Batch, Maker, Stream
 
 @dataclass(slots=True)
 class Plan:
-    """Wall-clock schedule. ``progress`` runs from 0 to 1."""
+    """Wall-clock schedule. ``progress`` runs from 0 to 1, ``course`` from ``enter`` to 1."""
 
     done: float  # seconds trained in earlier runs
     total: float  # seconds of training in all
+    enter: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -42,6 +43,11 @@ class Plan:
     def progress(self) -> float:
         """Share of the time that has passed."""
         return min(1.0, self.seconds / self.total)
+
+    @property
+    def course(self) -> float:
+        """How far the pictures are on their way from easy to hard."""
+        return self.enter + (1 - self.enter) * self.progress
 
 
 def rate_factor(progress: float, steps: int, decay: float) -> float:
@@ -188,6 +194,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--adam-lr", type=float, default=0.002)
     parser.add_argument("--decay", type=float, default=0.55, help="share of the time lr falls")
     parser.add_argument("--ramp", type=float, default=0.05, help="share until full language loss")
+    parser.add_argument(
+        "--enter", type=float, default=0.0,
+        help="where the course of pictures, from easy (0) to hard (1), begins",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
@@ -218,8 +228,8 @@ def main() -> None:
         trainer.start_from(options.from_folder)
     else:
         trainer.start()
-    plan = Plan(trainer.seconds, budget(options, trainer.seconds))
-    progress: Synchronized[float] = multiprocessing.Value("d", plan.progress)
+    plan = Plan(trainer.seconds, budget(options, trainer.seconds), options.enter)
+    progress: Synchronized[float] = multiprocessing.Value("d", plan.course)
     seed = options.seed + 1000 * trainer.steps
     loader = DataLoader(
         Stream(seed, options.batch, progress), batch_size=None, num_workers=options.workers,
@@ -232,7 +242,7 @@ def main() -> None:
     asked = time.monotonic()
     for batch in loader:
         waited += time.monotonic() - asked
-        progress.value = plan.progress
+        progress.value = plan.course
         trainer.step(batch, plan.progress)
         now = plan.seconds
         if now - last_report > 20:
