@@ -65,13 +65,20 @@ EngineEvent = TokenDelta | Finished | Failed
 
 @dataclass(frozen=True, slots=True)
 class StepStats:
-    """What one step did, and how long its parts took, in seconds."""
+    """What one step did, and how long its parts took, in seconds.
+
+    ``prefix_tokens`` and ``images_reused`` are what the prefix cache and the encoder cache spared:
+    prompt tokens whose keys and values, and pictures whose embeddings, were there already.
+    """
 
     running: int = 0
     waiting: int = 0
     prefill_tokens: int = 0
+    prefix_tokens: int = 0
     decode_tokens: int = 0
     images_encoded: int = 0
+    images_reused: int = 0
+    preempted: int = 0
     kv_blocks_used: int = 0
     kv_blocks_total: int = 0
     schedule_s: float = 0.0

@@ -6,6 +6,7 @@ store and never ride in the queue.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -143,6 +144,14 @@ class InferenceRequest:
             messages=tuple(Message.from_dict(message) for message in raw["messages"]),
             sampling=SamplingParams.from_dict(raw["sampling"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How urgent a leased task is. ``deadline``: seconds on this process's ``time.monotonic``."""
+
+    priority: Priority = Priority.NORMAL
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

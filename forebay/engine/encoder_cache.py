@@ -21,8 +21,6 @@ class EncoderCache(Generic[V]):
         self._entries: OrderedDict[str, tuple[V, int]] = OrderedDict()
         self._pins: Counter[str] = Counter()
         self.bytes = 0
-        self.hits = 0
-        self.misses = 0
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
@@ -46,10 +44,7 @@ class EncoderCache(Generic[V]):
     def pin(self, key: str) -> None:
         """Keep ``key`` (here now, or soon) until as many calls of :meth:`unpin`."""
         if key in self._entries:
-            self.hits += 1
             self._entries.move_to_end(key)
-        else:
-            self.misses += 1
         self._pins[key] += 1
 
     def unpin(self, key: str) -> None:

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from forebay.core.errors import InvalidRequestError, PromptTooLongError
+from forebay.core.errors import InvalidRequestError, PromptTooLongError, TaskExpiredError
 from forebay.core.events import (
     EngineEvent,
+    Failed,
     Finished,
     FinishReason,
     StepStats,
@@ -26,9 +27,11 @@ from forebay.core.request import (
     ImagePart,
     InferenceRequest,
     Message,
+    Priority,
     Role,
     SamplingParams,
     TaskId,
+    Terms,
     TextPart,
 )
 from forebay.engine.detokenizer import Detokenizer
@@ -47,6 +50,7 @@ from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 
 GENERATION_FILE = "generation_config.json"
+URGENCY = {priority: at for at, priority in enumerate(Priority)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,14 @@ class Engine:
         return cls(model, preparer, _stop_ids(folder, text), limits, place)
 
     def prepare(
-        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+        self,
+        task_id: TaskId,
+        request: InferenceRequest,
+        images: Mapping[str, bytes],
+        terms: Terms | None = None,
     ) -> PreparedRequest:
         """Do the slow work before the device; see :meth:`Preparer.prepare`. Thread-safe."""
-        return self._preparer.prepare(task_id, request, images)
+        return self._preparer.prepare(task_id, request, images, terms or Terms())
 
     def add(self, prepared: PreparedRequest) -> None:
         """Take a prepared request among the waiting.
@@ -143,7 +151,12 @@ class Engine:
         if prepared.task_id in self._answers:
             raise InvalidRequestError(f"task {prepared.task_id} is in the engine already")
         sequence = Sequence(
-            prepared.task_id, list(prepared.token_ids), prepared.spans, prepared.max_tokens
+            prepared.task_id,
+            list(prepared.token_ids),
+            prepared.spans,
+            prepared.max_tokens,
+            urgency=URGENCY[prepared.terms.priority],
+            deadline=prepared.terms.deadline,
         )
         try:
             self._scheduler.add(sequence)
@@ -190,6 +203,7 @@ class Engine:
         Without work this returns at once, with no events.
         """
         began = time.perf_counter()
+        expired = self._expire(time.monotonic())
         plan = self._scheduler.schedule()
         scheduled = time.perf_counter()
         self._runner.encode(
@@ -201,14 +215,17 @@ class Engine:
         encoded = time.perf_counter()
         sampling, logits = self._forward(plan)
         decoded = time.perf_counter()
-        events = self._post_process(plan, sampling, logits)
+        events = [*expired, *self._post_process(plan, sampling, logits)]
         ended = time.perf_counter()
         stats = StepStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             prefill_tokens=plan.prefill_tokens,
+            prefix_tokens=plan.prefix_tokens,
             decode_tokens=plan.decode_tokens,
             images_encoded=len(plan.images),
+            images_reused=plan.images_reused,
+            preempted=plan.preempted,
             kv_blocks_used=self._pool.used,
             kv_blocks_total=self._pool.total,
             schedule_s=scheduled - began,
@@ -251,6 +268,15 @@ class Engine:
 
     def _step_if_work(self) -> list[EngineEvent]:
         return self.step().events if self.has_work else []
+
+    def _expire(self, now: float) -> list[EngineEvent]:
+        """End the sequences whose deadline has passed."""
+        events: list[EngineEvent] = []
+        for sequence in self._scheduler.overdue(now):
+            self.abort(sequence.task_id)
+            error = TaskExpiredError(f"the deadline passed after {sequence.generated} tokens")
+            events.append(Failed(sequence.task_id, error.code, error.message))
+        return events
 
     def _forward(self, plan: Plan) -> tuple[list[Chunk], Tensor]:
         if not plan.chunks:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from forebay.core.errors import InvalidImageError, PromptTooLongError, TaskFailedError
 from forebay.core.image_grid import visual_tokens
-from forebay.core.request import InferenceRequest, SamplingParams, TaskId
+from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
 from forebay.engine.sequence import ImageSpan
 from forebay.models.chat_template import ChatTemplate
 from forebay.models.glm4v.config import Glm4vConfig
@@ -48,6 +48,7 @@ class PreparedRequest:
     sampling: SamplingParams
     max_tokens: int
     seed: int
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,11 @@ class Preparer:
         )
 
     def prepare(
-        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+        self,
+        task_id: TaskId,
+        request: InferenceRequest,
+        images: Mapping[str, bytes],
+        terms: Terms,
     ) -> PreparedRequest:
         """Do all of a request's work that needs no model.
 
@@ -112,6 +117,7 @@ class Preparer:
             sampling=sampling,
             max_tokens=max(1, min(sampling.max_tokens, room)),
             seed=secrets.randbits(_SEED_BITS) if sampling.seed is None else sampling.seed,
+            terms=terms,
         )
 
     def _refuse_too_many(self, request: InferenceRequest) -> None:

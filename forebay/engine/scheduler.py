@@ -1,13 +1,18 @@
 """Decides what one step computes. Pure: no tensors, no clock, no randomness.
 
-Why nothing starves: sequences are served in the order of their arrival. The oldest running one is
-never preempted, and any one alone fits the KV cache (:meth:`Scheduler.add` sees to it), so the
-oldest always advances and ends; then the next is the oldest.
+Sequences have a rank: by urgency, then by deadline, then by arrival. Those of low rank start first,
+are never preempted for the others' sake, and get the budgets first.
+
+Why nothing starves: the running sequence of lowest rank is never preempted, and any one alone fits
+the KV cache (:meth:`Scheduler.add` sees to it), so it always advances and ends. A waiting one can
+be overtaken by ``OVERTAKEN_LIMIT`` later ones; then it ranks before all that have not been, by
+arrival alone, and nothing that comes later passes it.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +21,34 @@ from forebay.core.request import TaskId
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.kv_blocks import BlockPool, IntegrityError
 from forebay.engine.limits import EngineLimits
+from forebay.engine.prefix import chain
 from forebay.engine.sequence import Chunk, ImageSpan, Sequence
+
+OVERTAKEN_LIMIT = 32
+"""How many sequences that arrived later may start before a waiting one."""
+
+Rank = tuple[int, float, int]
+
+
+def rank(sequence: Sequence) -> Rank:
+    """Return what sequences are ordered by; the lowest goes first."""
+    if sequence.overtaken >= OVERTAKEN_LIMIT:
+        return -1, -math.inf, sequence.arrival
+    return sequence.urgency, sequence.deadline, sequence.arrival
 
 
 @dataclass(slots=True)
 class Plan:
-    """What one step is to do: encode ``images`` (owner and span), then compute ``chunks``."""
+    """What one step is to do: encode ``images`` (owner and span), then compute ``chunks``.
+
+    ``images_reused``: pictures whose embeddings were there already or are being made for another
+    sequence; ``prefix_tokens``: tokens of sequences that started now whose keys and values were.
+    """
 
     chunks: list[Chunk] = field(default_factory=list)
     images: list[tuple[Sequence, ImageSpan]] = field(default_factory=list)
+    images_reused: int = 0
+    prefix_tokens: int = 0
     preempted: int = 0
     prefill_tokens: int = 0
     decode_tokens: int = 0
@@ -40,14 +64,15 @@ class _Budget:
 
 
 class Scheduler:
-    """Waiting and running sequences, both in order of arrival."""
+    """Waiting and running sequences."""
 
     def __init__(self, limits: EngineLimits, pool: BlockPool, encoder: EncoderCache[Any]) -> None:
         self._limits = limits
         self._pool = pool
         self._encoder = encoder
         self._sequences: dict[TaskId, Sequence] = {}
-        self.waiting: deque[Sequence] = deque()
+        self._arrivals = 0
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
     def add(self, sequence: Sequence) -> None:
@@ -61,6 +86,8 @@ class Scheduler:
         if self._pool.blocks_for(sequence.most_tokens) > self._pool.total:
             raise ValueError(f"sequence {sequence.task_id} does not fit the KV cache")
         self._sequences[sequence.task_id] = sequence
+        self._arrivals += 1
+        sequence.arrival = self._arrivals
         self.waiting.append(sequence)
 
     def remove(self, task_id: TaskId) -> Sequence | None:
@@ -80,10 +107,15 @@ class Scheduler:
         """Tokens of KV cache that all sequences here may come to hold."""
         return sum(sequence.most_tokens for sequence in self._sequences.values())
 
+    def overdue(self, now: float) -> list[Sequence]:
+        """Return the sequences whose deadline has passed at ``now``; the caller removes them."""
+        return [sequence for sequence in self._sequences.values() if sequence.deadline <= now]
+
     def schedule(self) -> Plan:
         """Choose the next step's work, and reserve the KV blocks it writes."""
         plan = Plan()
         budget = _Budget(self._limits.token_budget, self._limits.vision_budget)
+        self.running.sort(key=rank)
         self._continue_decodes(plan, budget)
         for sequence in [s for s in self.running if not s.decoding]:
             self._prefill(sequence, plan, budget)
@@ -92,14 +124,18 @@ class Scheduler:
         return plan
 
     def advance(self, chunk: Chunk) -> None:
-        """Note that a chunk has been computed."""
+        """Note that a chunk has been computed, and publish the blocks that it completed."""
         sequence = chunk.sequence
+        complete = chunk.end // self._pool.block_size
+        digests = list(chain(sequence, complete, self._pool.block_size))
+        for at in range(sequence.computed // self._pool.block_size, complete):
+            self._pool.publish(sequence.blocks[at], digests[at])
         sequence.computed = chunk.end
         if sequence.pins:
             self._unpin(sequence, sequence.pins - sequence.unread_images())
 
     def _continue_decodes(self, plan: Plan, budget: _Budget) -> None:
-        """Give every decoding sequence its token; the youngest make room when blocks run out."""
+        """Give every decoding sequence its token; the last in rank make room for the first."""
         for sequence in [s for s in self.running if s.decoding]:
             while sequence in self.running and not self._grow(sequence):
                 self._preempt(self.running[-1], plan)
@@ -123,24 +159,39 @@ class Scheduler:
         """Send a running sequence back to wait; it will be recomputed from its tokens."""
         self.running.remove(sequence)
         self._give_back(sequence)
-        sequence.computed = 0
         sequence.preemptions += 1
-        self.waiting.appendleft(sequence)
+        self.waiting.append(sequence)
         plan.preempted += 1
 
     def _admit(self, plan: Plan, budget: _Budget) -> None:
-        """Start waiting sequences, the head first; none overtakes a head that does not fit."""
+        """Start waiting sequences by rank; none overtakes a first one that does not fit."""
         while self.waiting and budget.tokens > 0 and len(self.running) < self._limits.max_running:
-            sequence = self.waiting[0]
-            if not self._leaves_room(sequence) or not self._grow(sequence):
+            sequence = min(self.waiting, key=rank)
+            if not self._start(sequence):
                 return
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            for other in self.waiting:
+                other.overtaken += other.arrival < sequence.arrival
+            plan.prefix_tokens += sequence.computed
             if not self._prefill(sequence, plan, budget):
                 return
 
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence its blocks, those of a known beginning shared; or leave it."""
+        size = self._pool.block_size
+        # the last token is always computed: its logits choose the next one
+        known = self._pool.find(chain(sequence, (len(sequence.tokens) - 1) // size, size))
+        self._pool.share(known)
+        sequence.blocks, sequence.computed = known, len(known) * size
+        if self._leaves_room(sequence) and self._grow(sequence):
+            return True
+        self._give_back(sequence)
+        return False
+
     def _leaves_room(self, sequence: Sequence) -> bool:
         """Whether running sequences would still have a block each to grow by."""
-        needed = self._pool.blocks_for(len(sequence.tokens))
+        needed = self._pool.blocks_for(len(sequence.tokens)) - len(sequence.blocks)
         return not self.running or self._pool.free - needed >= len(self.running)
 
     def _prefill(self, sequence: Sequence, plan: Plan, budget: _Budget) -> bool:
@@ -165,6 +216,8 @@ class Scheduler:
                 budget.vision -= span.tokens
                 budget.encoding.add(key)
                 plan.images.append((sequence, span))
+            elif key not in sequence.pins:
+                plan.images_reused += 1
             if key not in sequence.pins:
                 sequence.pins.add(key)
                 self._encoder.pin(key)
@@ -172,7 +225,7 @@ class Scheduler:
 
     def _give_back(self, sequence: Sequence) -> None:
         self._pool.release(sequence.blocks)
-        sequence.blocks = []
+        sequence.blocks, sequence.computed = [], 0
         self._unpin(sequence, set(sequence.pins))
 
     def _unpin(self, sequence: Sequence, keys: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
@@ -29,16 +30,24 @@ class Sequence:
 
     ``computed`` tokens have their keys and values in ``blocks``; ``tokens[computed:]`` are
     pending. While it decodes one token is pending: the one sampled last.
+
+    ``urgency``: 0 goes first. ``deadline``: on the clock of ``time.monotonic``, in seconds.
+    ``arrival`` and ``overtaken`` (how many later ones started before it) are the scheduler's.
     """
 
     task_id: TaskId
     tokens: list[int]
     images: tuple[ImageSpan, ...]
     max_tokens: int
+    urgency: int = 0
+    deadline: float = math.inf
     prompt_length: int = field(init=False)
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     pins: set[str] = field(default_factory=set)
+    digests: list[bytes] = field(default_factory=list)
+    arrival: int = 0
+    overtaken: int = 0
     preemptions: int = 0
 
     def __post_init__(self) -> None:

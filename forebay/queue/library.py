@@ -18,7 +18,9 @@ from forebay.queue.schema import KEY_NAMES, Keys
 
 PARTS: Final = ("base.lua", "door.lua", "worker.lua", "register.lua")
 
-LeaseRow = tuple[TaskId, Fence, int, int, str]
+LeaseRow = tuple[TaskId, Fence, int, int, str, str, int]
+"""Task, fence, deliveries, cost, request, priority, ms left to the deadline (negative: none)."""
+
 """Task, fence, deliveries, cost, request as JSON."""
 
 
@@ -93,7 +95,7 @@ class Library:
     async def claim(self, worker: str, limit: int, free_tokens: int, nonce: str) -> list[LeaseRow]:
         """Return new leases; for the same nonce the same ones."""
         reply = await self._call("claim", worker, limit, free_tokens, nonce)
-        return [(lease[0], lease[1], lease[2], lease[3], lease[4]) for lease in reply]
+        return [tuple(lease) for lease in reply]
 
     async def heartbeat(
         self, worker: str, leases: Sequence[tuple[TaskId, Fence]]

@@ -17,6 +17,7 @@ from forebay.core.request import (
     Priority,
     TaskId,
     Tenant,
+    Terms,
 )
 
 Fence = NewType("Fence", int)
@@ -85,6 +86,7 @@ class Lease:
     request: InferenceRequest
     cost_total: int
     deliveries: int
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)

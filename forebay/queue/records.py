@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from forebay.core.events import Usage
 from forebay.core.lifecycle import State
-from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant
+from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
 from forebay.queue.ports import (
     Fence,
     Lease,
@@ -26,14 +28,16 @@ def request_to_json(request: InferenceRequest) -> str:
     return json.dumps(request.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
-def to_lease(row: tuple[TaskId, Fence, int, int, str]) -> Lease | None:
+def to_lease(row: tuple[TaskId, Fence, int, int, str, str, int]) -> Lease | None:
     """Read one row of a claim; None when its request was not written by a release we can read."""
-    task_id, fence, deliveries, cost, request = row
+    task_id, fence, deliveries, cost, request, priority, left_ms = row
     try:
         parsed = InferenceRequest.from_dict(json.loads(request))
+        deadline = math.inf if left_ms < 0 else time.monotonic() + left_ms / 1000
+        terms = Terms(Priority(priority), deadline)
     except (KeyError, TypeError, ValueError):
         return None
-    return Lease(task_id, fence, parsed, cost_total=cost, deliveries=deliveries)
+    return Lease(task_id, fence, parsed, cost_total=cost, deliveries=deliveries, terms=terms)
 
 
 def outcome_row(outcome: Outcome) -> tuple[TaskId, Fence, str, str, str, str, str]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from forebay.core.errors import ForebayError
 from forebay.core.events import EngineEvent, Failed
-from forebay.core.request import InferenceRequest, TaskId
+from forebay.core.request import InferenceRequest, TaskId, Terms
 
 MAX_UNPUBLISHED_STEPS = 8
 """Steps that may run ahead of the publisher; then the engine waits for it."""
@@ -30,7 +30,11 @@ class EnginePort(Protocol):
     """What a worker asks of an engine. ``prepare`` may be called from any thread."""
 
     def prepare(
-        self, task_id: TaskId, request: InferenceRequest, images: Mapping[str, bytes]
+        self,
+        task_id: TaskId,
+        request: InferenceRequest,
+        images: Mapping[str, bytes],
+        terms: Terms,
     ) -> Any:
         """Do the slow work before the device. Raises ForebayError."""
         ...

@@ -161,7 +161,7 @@ class Worker:
             names = dict.fromkeys(image.sha256 for image in lease.request.images)
             images = {sha256: await self._blobs.get(sha256) for sha256 in names}
             prepared = await asyncio.get_running_loop().run_in_executor(
-                pool, self._engine.prepare, run_id(key), lease.request, images
+                pool, self._engine.prepare, run_id(key), lease.request, images, lease.terms
             )
         except KeyError:
             await self._refuse(key, TaskFailedError("a picture of this task is gone"))

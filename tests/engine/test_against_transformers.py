@@ -79,6 +79,9 @@ def test_every_answer_of_a_mixed_batch_is_the_reference_s(
     engine = Engine.from_folder(folder, limits=limits, device="cpu")
     answers = _run(engine, asked, together=18)
     assert _texts(engine, expected) == {at: answer.text for at, answer in answers.items()}
+    # and once more, now that the caches hold what they hold
+    again = _run(engine, asked[::-1], together=18)
+    assert {at: answer.text for at, answer in again.items()} == _texts(engine, expected)
     for task_id, answer in answers.items():
         assert answer.usage.completion_tokens == len(expected[task_id])
     assert {FinishReason.STOP, FinishReason.LENGTH} == {a.reason for a in answers.values()}

@@ -39,14 +39,6 @@ def test_a_picture_replaced_is_counted_once() -> None:
     assert (cache.get("a"), cache.bytes, len(cache)) == (2, 30, 1)
 
 
-def test_pins_count_hits_and_misses() -> None:
-    cache: EncoderCache[int] = EncoderCache(100)
-    cache.pin("a")
-    cache.put("a", 1, 1)
-    cache.pin("a")
-    assert (cache.hits, cache.misses) == (1, 1)
-
-
 def test_an_unbalanced_pin_is_found() -> None:
     cache: EncoderCache[int] = EncoderCache(10)
     with pytest.raises(ValueError, match="not pinned"):

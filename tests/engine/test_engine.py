@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from forebay.core.errors import (
     PromptTooLongError,
     TaskFailedError,
 )
-from forebay.core.events import EngineEvent, Finished, FinishReason, TokenDelta
-from forebay.core.request import ImagePart, InferenceRequest, TaskId
+from forebay.core.events import EngineEvent, Failed, Finished, FinishReason, TokenDelta
+from forebay.core.request import ImagePart, InferenceRequest, Priority, TaskId, Terms
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.models.errors import CheckpointError
@@ -150,6 +151,53 @@ def test_a_picture_asked_again_is_not_encoded_again(engine: Engine) -> None:
         counts.append(engine.step().stats.images_encoded)
         drain(engine)
     assert counts == [1, 0]
+
+
+def test_what_was_computed_for_one_question_serves_the_next(engine: Engine, folder: Path) -> None:
+    shown = picture(112, 112)
+    asked = [question(text, [shown], max_tokens=6) for text in ("what?", "where?", "what?")]
+    fresh = [Engine.from_folder(folder, limits=LIMITS, device="cpu") for _ in asked]
+    expected = []
+    for at, request in enumerate(asked):
+        start(fresh[at], "x", request, (shown,))
+        expected += [e.text for e in drain(fresh[at]) if isinstance(e, Finished)]
+    got, stats = [], []
+    for request in asked:
+        start(engine, "x", request, (shown,))
+        first = engine.step()
+        stats.append(first.stats)
+        events = [*first.events, *drain(engine)]
+        got += [e.text for e in events if isinstance(e, Finished)]
+    assert got == expected
+    reused = [one.prefix_tokens for one in stats]
+    assert reused[0] == 0
+    assert 16 <= reused[1] <= reused[2]
+    whole = stats[0].prefill_tokens
+    assert stats[2].prefix_tokens + stats[2].prefill_tokens == whole
+    assert [one.images_encoded for one in stats] == [1, 0, 0]
+
+
+def test_a_deadline_that_passes_ends_the_sequence_with_an_error(engine: Engine) -> None:
+    request = question("what?", max_tokens=100)
+    gone = Terms(Priority.NORMAL, time.monotonic() + 0.05)
+    engine.add(engine.prepare(TaskId("late"), request, {}, gone))
+    engine.step()
+    assert engine.running_ids == ["late"]
+    time.sleep(0.06)
+    (failed,) = engine.step().events
+    assert isinstance(failed, Failed)
+    assert (failed.task_id, failed.code) == ("late", "expired")
+    assert not engine.has_work
+    engine.check_integrity()
+
+
+def test_the_urgent_go_first(folder: Path) -> None:
+    engine = Engine.from_folder(folder, limits=replace(LIMITS, max_running=1), device="cpu")
+    for priority in (Priority.BATCH, Priority.NORMAL, Priority.VIP):
+        terms = Terms(priority)
+        engine.add(engine.prepare(TaskId(priority), question("?", max_tokens=2), {}, terms))
+    order = [e.task_id for e in drain(engine) if isinstance(e, Finished)]
+    assert order == ["vip", "normal", "batch"]
 
 
 def test_statistics_say_what_a_step_did(engine: Engine) -> None:

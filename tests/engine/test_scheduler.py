@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,21 +14,41 @@ from forebay.core.request import TaskId
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.limits import EngineLimits
-from forebay.engine.scheduler import Plan, Scheduler
+from forebay.engine.scheduler import OVERTAKEN_LIMIT, Plan, Scheduler, rank
 from forebay.engine.sequence import Chunk, ImageSpan, Sequence
 
 TOKEN = 7
 
 
 def sequence(
-    name: str, prompt: int, answer: int, images: tuple[tuple[str, int], ...] = ()
+    name: str,
+    prompt: int,
+    answer: int,
+    images: tuple[tuple[str, int], ...] = (),
+    *,
+    urgency: int = 0,
+    deadline: float = math.inf,
+    own: bool = True,
 ) -> Sequence:
-    """A prompt of ``prompt`` text tokens after pictures of (sha256, visual tokens)."""
+    """A prompt of ``prompt`` text tokens after pictures of (sha256, visual tokens).
+
+    ``own``: its first token is its alone, so that it shares no beginning with another.
+    """
     spans, at = [], 1
     for sha256, tokens in images:
         spans.append(ImageSpan(sha256, at, at + tokens))
         at += tokens + 1
-    return Sequence(TaskId(name), [TOKEN] * (at + prompt), tuple(spans), answer)
+    tokens_ = [hash(name) if own else TOKEN, *[TOKEN] * (at + prompt - 1)]
+    return Sequence(TaskId(name), tokens_, tuple(spans), answer, urgency, deadline)
+
+
+Story = tuple[object, ...]
+
+
+def story(own: Sequence, at: int) -> Story:
+    """All that the keys and values at a place follow from."""
+    pictures = tuple((s.sha256, s.start) for s in own.images if s.start <= at)
+    return (*own.tokens[: at + 1], *pictures)
 
 
 class Machine:
@@ -38,6 +61,7 @@ class Machine:
         self.scheduler = Scheduler(limits, self.pool, self.encoder)
         self.live: list[Sequence] = []
         self.finished: list[TaskId] = []
+        self.content: dict[tuple[int, int], Story] = {}
 
     def add(self, new: Sequence) -> None:
         self.scheduler.add(new)
@@ -49,19 +73,30 @@ class Machine:
 
     def step(self) -> Plan:
         before = {id(s): (s.computed, len(s.tokens)) for s in self.live}
-        oldest = self.live[0] if self.live else None
+        running = list(self.scheduler.running)
+        first = min(running or self.live, key=rank, default=None)
         plan = self.scheduler.schedule()
         self._check_plan(plan)
+        self._check_order(set(map(id, running)))
         for _, span in plan.images:
             self.encoder.put(span.sha256, span.sha256, span.tokens)
         for chunk in plan.chunks:
             self._compute(chunk)
-        if oldest is not None:
-            # the promise behind "nothing starves": the oldest moves in every step
-            after = (oldest.computed, len(oldest.tokens))
-            assert oldest not in self.live or after > before[id(oldest)]
+        if first is not None:
+            # the promise behind "nothing starves": the first in rank moves in every step
+            after = (first.computed, len(first.tokens))
+            assert first not in self.live or after > before[id(first)]
         self.scheduler.check()
         return plan
+
+    def _check_order(self, ran: set[int]) -> None:
+        """Nothing that waits ranks before what has just started, or was overtaken too often."""
+        started = [s for s in self.scheduler.running if id(s) not in ran]
+        for waiting in self.scheduler.waiting:
+            assert waiting.overtaken <= OVERTAKEN_LIMIT
+            # one that has just been overtaken for the last time ranks first from now on
+            last = waiting.overtaken == OVERTAKEN_LIMIT
+            assert last or all(rank(new) < rank(waiting) for new in started)
 
     def _check_plan(self, plan: Plan) -> None:
         sequences = [chunk.sequence for chunk in plan.chunks]
@@ -78,11 +113,20 @@ class Machine:
             assert len(chunk.sequence.blocks) * self.limits.kv_block >= chunk.end
             for span in chunk.sequence.spans_within(chunk.start, chunk.end):
                 assert span.sha256 in self.encoder or span.sha256 in encoded
-        held = [block for s in self.scheduler.running for block in s.blocks]
-        assert len(set(held)) == len(held)
+        held = Counter(block for s in self.scheduler.running for block in s.blocks)
+        for chunk in plan.chunks:
+            # what a step writes to is nobody else's
+            first = chunk.start // self.limits.kv_block
+            assert all(held[block] == 1 for block in chunk.sequence.blocks[first:])
 
     def _compute(self, chunk: Chunk) -> None:
         own = chunk.sequence
+        size = self.limits.kv_block
+        for at in range(chunk.start):
+            # what it reads instead of computing is what it would have computed
+            assert self.content[own.blocks[at // size], at % size] == story(own, at)
+        for at in range(chunk.start, chunk.end):
+            self.content[own.blocks[at // size], at % size] = story(own, at)
         for span in own.spans_within(chunk.start, chunk.end):
             assert self.encoder.get(span.sha256) == span.sha256
         self.scheduler.advance(chunk)
@@ -120,9 +164,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         prompt=st.integers(1, 8),
         answer=st.integers(1, 8),
         images=st.lists(st.tuples(st.sampled_from("abcd"), st.just(4)), max_size=2),
+        urgency=st.integers(0, 2),
+        deadline=st.sampled_from((1.0, 2.0, math.inf)),
+        own=st.booleans(),
     )
-    def arrive(self, prompt: int, answer: int, images: list[tuple[str, int]]) -> None:
-        new = sequence(f"s{self.count}", prompt, answer, tuple(images))
+    def arrive(self, prompt, answer, images, urgency, deadline, own) -> None:
+        new = sequence(
+            f"s{self.count}",
+            prompt,
+            answer,
+            tuple(images),
+            urgency=urgency,
+            deadline=deadline,
+            own=own,
+        )
         self.count += 1
         if self.machine.pool.blocks_for(new.most_tokens) > self.machine.pool.total:
             with pytest.raises(ValueError, match="does not fit"):
@@ -218,6 +273,93 @@ def test_a_second_sequence_of_the_same_id_is_refused() -> None:
     machine.add(sequence("a", 1, 1))
     with pytest.raises(ValueError, match="already"):
         machine.scheduler.add(sequence("a", 1, 1))
+
+
+def test_a_known_beginning_is_not_computed_again() -> None:
+    machine = Machine(EngineLimits(max_running=2, token_budget=64, kv_block=4), blocks=50)
+    machine.add(sequence("a", 10, 2, (("cat", 8),), own=False))
+    machine.step()
+    machine.add(sequence("b", 10, 2, (("cat", 8),), own=False))
+    plan = machine.step()
+    # 1 + 8 + 1 + 10 tokens: the last block is computed again for its logits
+    assert plan.prefix_tokens == 16
+    assert [(c.sequence.task_id, c.start, c.end) for c in plan.chunks][1:] == [("b", 16, 20)]
+    assert plan.images == []
+
+
+def test_equal_prompts_about_different_pictures_share_only_what_is_before_them() -> None:
+    machine = Machine(EngineLimits(max_running=3, token_budget=64, kv_block=1), blocks=90)
+    near = [("a" * 64, 8), ("a" * 63 + "b", 8), ("b" + "a" * 63, 8)]
+    for at, shown in enumerate(near):
+        machine.add(sequence(f"s{at}", 10, 20, (shown,), own=False))
+        plan = machine.step()
+        assert plan.prefix_tokens == (1 if at else 0)
+        assert [span.sha256 for _, span in plan.images] == [shown[0]]
+
+
+def test_the_same_picture_at_another_place_is_not_the_same_beginning() -> None:
+    machine = Machine(EngineLimits(max_running=3, token_budget=64, kv_block=4), blocks=90)
+    machine.add(sequence("a", 6, 20, (("cat", 8), ("dog", 8)), own=False))
+    machine.step()
+    machine.add(sequence("b", 6, 20, (("dog", 8), ("cat", 8)), own=False))
+    assert machine.step().prefix_tokens == 0
+
+
+def test_when_no_empty_block_is_left_the_end_of_the_longest_idle_chain_is_taken() -> None:
+    machine = Machine(EngineLimits(max_running=1, token_budget=64, kv_block=4), blocks=6)
+    for name in ("a", "b", "c"):
+        machine.add(sequence(name, 8, 1))
+        while machine.live:
+            machine.step()
+    assert machine.pool.idle > 0
+    again = {}
+    for name in ("c", "a"):
+        machine.add(sequence(name, 8, 1))
+        again[name] = machine.step().prefix_tokens
+    # of "a", the one longest idle, only the end is gone
+    assert again == {"c": 8, "a": 4}
+
+
+def test_the_urgent_start_first_then_those_whose_deadline_is_near() -> None:
+    machine = Machine(EngineLimits(max_running=1, token_budget=64, kv_block=4), blocks=50)
+    machine.add(sequence("running", 2, 3))
+    machine.step()
+    machine.add(sequence("whenever", 2, 1, urgency=2))
+    machine.add(sequence("normal", 2, 1, urgency=1))
+    machine.add(sequence("soon", 2, 1, urgency=1, deadline=9.0))
+    machine.add(sequence("urgent", 2, 1))
+    while machine.live:
+        machine.step()
+    assert machine.finished == ["running", "urgent", "soon", "normal", "whenever"]
+
+
+def test_a_steady_stream_of_urgent_ones_does_not_starve_the_others() -> None:
+    machine = Machine(EngineLimits(max_running=1, token_budget=64, kv_block=4), blocks=50)
+    machine.add(sequence("first", 2, 1))
+    machine.add(sequence("patient", 2, 1, urgency=2))
+    for at in range(3 * OVERTAKEN_LIMIT):
+        machine.add(sequence(f"urgent{at}", 2, 1))
+        machine.step()
+    assert machine.finished.index(TaskId("patient")) == OVERTAKEN_LIMIT + 1
+
+
+def test_the_least_urgent_makes_room_though_it_came_first() -> None:
+    machine = Machine(EngineLimits(max_running=2, token_budget=30, kv_block=2), blocks=10)
+    machine.add(sequence("batch", 3, 12, urgency=2))
+    machine.step()
+    machine.add(sequence("vip", 3, 12))
+    while len(machine.finished) < 2:
+        machine.step()
+    assert machine.finished == ["vip", "batch"]
+
+
+def test_what_is_past_its_deadline_is_named() -> None:
+    machine = Machine(EngineLimits(kv_block=4), blocks=50)
+    late, later = sequence("late", 2, 9, deadline=1.0), sequence("later", 2, 9, deadline=2.0)
+    machine.add(late)
+    machine.add(later)
+    assert machine.scheduler.overdue(0.5) == []
+    assert machine.scheduler.overdue(1.5) == [late]
 
 
 @pytest.mark.parametrize(

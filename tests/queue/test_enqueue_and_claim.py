@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 import pytest
 from redis.asyncio import Redis
 
 from forebay.core.errors import QueueFullError
 from forebay.core.lifecycle import State
-from forebay.core.request import Priority, TaskId
+from forebay.core.request import Priority, TaskId, Terms
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import QueueDepth
 from forebay.queue.redis_queue import RedisQueue
@@ -236,6 +238,16 @@ async def test_a_deadline_that_passed_ends_a_waiting_task(queue: RedisQueue) -> 
     assert record.error is not None
     assert record.error.code == "expired"
     assert (await queue.depth()).waiting_tokens == 0
+
+
+async def test_a_lease_says_how_urgent_its_task_is(queue: RedisQueue) -> None:
+    before = time.monotonic()
+    await queue.enqueue(task("soon", deadline_s=60, priority=Priority.VIP))
+    await queue.enqueue(task("whenever", priority=Priority.BATCH))
+    soon, whenever = await queue.claim("w", 2, PLENTY)
+    assert soon.terms.priority is Priority.VIP
+    assert before + 55 < soon.terms.deadline <= time.monotonic() + 60
+    assert whenever.terms == Terms(Priority.BATCH, math.inf)
 
 
 async def test_a_deadline_is_kept_without_any_worker(queue: RedisQueue) -> None:

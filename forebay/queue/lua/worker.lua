@@ -7,9 +7,12 @@ local function seen(q, worker)
   redis.call('PEXPIRE', key(q, 'held', worker), 10 * q.lease_ms)
 end
 
+-- The last one is what is left until the deadline, in ms; negative: there is none.
 local function describe_lease(q, id)
-  local t = read(q, id, 'fence', 'deliveries', 'cost', 'request')
-  return { id, tonumber(t[1]), tonumber(t[2]), tonumber(t[3]), t[4] }
+  local t = read(q, id, 'fence', 'deliveries', 'cost', 'request', 'priority', 'deadline')
+  local deadline = number(t[6])
+  local left = deadline > 0 and math.max(0, deadline - q.now) or -1
+  return { id, tonumber(t[1]), tonumber(t[2]), tonumber(t[3]), t[4], t[5], left }
 end
 
 local function lease(q, id, worker, alone)
@@ -129,7 +132,7 @@ local function choose(q, worker, limit, free)
   return claim_in_turn(q, worker, limit, free, #held == 0)
 end
 
--- args: worker, limit, free tokens, nonce. Returns {id, fence, deliveries, cost, request} each.
+-- args: worker, limit, free tokens, nonce. Returns what describe_lease says of each.
 local function claim(keys, args)
   local q = open(keys, args)
   local worker, limit, free, nonce = unpack(args, ARGS + 1)
