@@ -165,8 +165,11 @@ class Scheduler:
 
     def _admit(self, plan: Plan, budget: _Budget) -> None:
         """Start waiting sequences by rank; none overtakes a first one that does not fit."""
-        while self.waiting and budget.tokens > 0 and len(self.running) < self._limits.max_running:
-            sequence = min(self.waiting, key=rank)
+        for sequence in sorted(self.waiting, key=rank):
+            if budget.tokens <= 0 or len(self.running) >= self._limits.max_running:
+                return
+            if self._follows(sequence):
+                continue
             if not self._start(sequence):
                 return
             self.waiting.remove(sequence)
@@ -176,6 +179,23 @@ class Scheduler:
             plan.prefix_tokens += sequence.computed
             if not self._prefill(sequence, plan, budget):
                 return
+
+    def _follows(self, sequence: Sequence) -> bool:
+        """Whether a running sequence is about to compute what this one would have to compute.
+
+        It is then worth waiting for: one picture asked about many times at once, or the several
+        choices of one request, cost one prefill.
+        """
+        if sequence.overtaken >= OVERTAKEN_LIMIT:
+            return False
+        size = self._pool.block_size
+        digests = list(chain(sequence, (len(sequence.tokens) - 1) // size, size))
+        known = len(self._pool.find(digests))
+        return known < len(digests) and any(
+            digests[known] == other.digests[known]
+            for other in self.running
+            if other.computed // size <= known < len(other.digests)
+        )
 
     def _start(self, sequence: Sequence) -> bool:
         """Give a waiting sequence its blocks, those of a known beginning shared; or leave it."""
