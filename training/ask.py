@@ -53,11 +53,11 @@ def _count(rng: Random, scene: Scene, language: Language) -> tuple[str, str]:
     draw = rng.random()
     if draw < 0.08:
         return questions.count_question(rng, language, None), str(counts.total())
-    if draw < 0.16:
+    if draw < 0.18:
         absent = [name for name in SHAPES if not counts[name]]
         if absent:
             return questions.count_question(rng, language, rng.choice(absent)), "0"
-    name = rng.choice(list(counts)) if draw < 0.3 else counts.most_common(1)[0][0]
+    name = rng.choice(list(counts)) if draw < 0.5 else counts.most_common(1)[0][0]
     return questions.count_question(rng, language, name), str(counts[name])
 
 

@@ -112,6 +112,14 @@ def strip_share(progress: float) -> float:
     return float(np.interp(progress, (0.0, 0.35, 0.7), (0.8, 0.6, 0.1)))
 
 
+def _questions(skill: Skill | None) -> int:
+    """Return how many questions a picture gets; of shapes, each may be about another one.
+
+    The vision tower is most of a step's work, and further questions come almost free.
+    """
+    return 4 if skill in ("colour", "count") else 1
+
+
 @dataclass(slots=True)
 class Maker:
     """Makes batches from a stream of random numbers."""
@@ -146,11 +154,13 @@ class Maker:
             labels.append(found)
             if skill is None:
                 continue
-            has.append(True)
-            spoken.append(len(pictures) - 1)
-            row, last = self._row(scene, skill, tokens_, limit)
-            rows.append(row)
-            skills.append(last)
+            for _ in range(_questions(skill)):
+                has.append(True)
+                spoken.append(len(pictures) - 1)
+                row, last = self._row(scene, skill, tokens_, limit)
+                rows.append(row)
+                skills.append(last)
+                skill = self.rng.choice(scene.asks)
         grid = (height // PATCH, width // PATCH)
         return _collate(pictures, labels, rows, (skills, has, spoken), grid)
 
@@ -169,7 +179,9 @@ class Maker:
             pixels, found, scene, _ = self._picture(width, height, 1.0, ease, only)
             pictures.append(pixels)
             labels.append(found)
-            if scene.asks and len(rows) <= 0.6 * count:
+            if not scene.asks or len(rows) > 0.7 * count:
+                continue
+            for _ in range(_questions(only)):
                 skill = self.rng.choice(scene.asks)
                 row, last = self._row(scene, skill, width * height // 784, 26)
                 rows.append(row)

@@ -36,7 +36,7 @@ class RowAttention:
 
 
 def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean loss over answer tokens and, per row, whether all were right.
+    """Return the weighted mean loss over answer tokens and, per row, whether all were right.
 
     Args:
         model: the model.
@@ -53,8 +53,12 @@ def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Te
     wanted = batch.targets.flatten()
     asked = wanted != IGNORE
     logits = model.logits(hidden[asked]).float()
-    loss = F.cross_entropy(logits, wanted[asked])
     wrong = torch.zeros(rows, device=ids.device)
     row_of = asked.nonzero().squeeze(1) // batch.ids.shape[1]
+    # A colour is one token and a price eight: between a mean over tokens, which would drown the
+    # short answers, and one over rows, which would drown each glyph of the long ones.
+    weights = torch.bincount(row_of, minlength=rows)[row_of].float().rsqrt()
+    losses = F.cross_entropy(logits, wanted[asked], reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
     wrong.index_add_(0, row_of, (logits.detach().argmax(-1) != wanted[asked]).float())
     return loss, wrong == 0

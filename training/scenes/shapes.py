@@ -9,6 +9,7 @@ from training.lists import COLOUR_NAMES, SHAPE_NAMES
 from training.scene import Rgb, Scene, Shape, Skill
 from training.scenes.common import Canvas, blank, distance, named_rgb, papers
 
+MOST = 7  # shapes in a picture
 _LEAST_DISTANCE = 95.0  # between a shape's colour and each background colour
 
 
@@ -17,7 +18,7 @@ def compose(canvas: Canvas, skill: Skill) -> Scene:
     rng = canvas.rng
     scene = blank(canvas)
     if skill == "colour":
-        wanted = rng.choice((1, 1, 2, 2, 3, 4, 5, 6) if canvas.height > 60 else (1, 1, 2, 2, 3))
+        wanted = rng.choice((1, 1, 2, 2, 3, 3, 4, 5) if canvas.height > 60 else (1, 1, 2, 2, 3))
         names = rng.sample(SHAPE_NAMES, min(wanted, len(SHAPE_NAMES)))
         if rng.random() < 0.25 and len(names) > 1:
             names.append(names[-1])
@@ -29,11 +30,11 @@ def compose(canvas: Canvas, skill: Skill) -> Scene:
 
 
 def _counted(canvas: Canvas) -> list[str]:
-    """Draw up to nine shapes, one kind often dominating so that every count comes up."""
+    """Draw up to seven shapes, one kind often dominating so that every count comes up."""
     rng = canvas.rng
     main, *others = rng.sample(SHAPE_NAMES, len(SHAPE_NAMES))
-    count = rng.randint(1, 9)
-    rest = rng.randint(0, min(4, 9 - count))
+    count = rng.randint(1, MOST)
+    rest = rng.randint(0, min(3, MOST - count))
     return [main] * count + [rng.choice(others) for _ in range(rest)]
 
 
