@@ -154,13 +154,13 @@ class Maker:
             labels.append(found)
             if skill is None:
                 continue
-            for _ in range(_questions(skill)):
+            further = self.rng.choices(scene.asks, k=_questions(skill) - 1)
+            for asked in (skill, *further):
                 has.append(True)
                 spoken.append(len(pictures) - 1)
-                row, last = self._row(scene, skill, tokens_, limit)
+                row, last = self._row(scene, asked, tokens_, limit)
                 rows.append(row)
                 skills.append(last)
-                skill = self.rng.choice(scene.asks)
         grid = (height // PATCH, width // PATCH)
         return _collate(pictures, labels, rows, (skills, has, spoken), grid)
 
