@@ -24,7 +24,7 @@ def compose(canvas: Canvas, skill: Skill, language: Language | None = None) -> S
 
 def ask(rng: Random, scene: Scene, skill: Skill, language: Language) -> Turn:
     """Ask one question that the scene answers."""
-    english = language == "en"
+    english, about = language == "en", None
     if skill == "price":
         question, answer = _from(rng, questions.PRICE, language), scene.price
     elif skill == "label":
@@ -34,31 +34,33 @@ def ask(rng: Random, scene: Scene, skill: Skill, language: Language) -> Turn:
         answer = REASONS[scene.reason or "approve"][0 if english else 1]
     elif skill == "colour":
         shape = rng.choice(shapes.unique(scene))
-        question = questions.colour_question(rng, language, shape.name)
+        about = shape.name
+        question = questions.colour_question(rng, language, about)
         answer = shape.colour if english else COLOURS[shape.colour][0]
     else:
-        question, answer = _count(rng, scene, language)
+        about, answer = _count(rng, scene)
+        question = questions.count_question(rng, language, about)
     if answer is None:
         raise ValueError(f"the scene does not answer {skill}")
-    return Turn(question, answer, skill, language)
+    return Turn(question, answer, skill, language, about)
 
 
 def _from(rng: Random, table: dict[Language, tuple[str, ...]], language: Language) -> str:
     return questions.dress(rng, rng.choice(table[language]), language)
 
 
-def _count(rng: Random, scene: Scene, language: Language) -> tuple[str, str]:
-    """Ask mostly for the commonest kind, sometimes for all, for another or for an absent one."""
+def _count(rng: Random, scene: Scene) -> tuple[str | None, str]:
+    """Choose what to count: mostly the commonest kind, sometimes all, another or an absent one."""
     counts = shapes.counts(scene)
     draw = rng.random()
     if draw < 0.08:
-        return questions.count_question(rng, language, None), str(counts.total())
+        return None, str(counts.total())
     if draw < 0.18:
         absent = [name for name in SHAPES if not counts[name]]
         if absent:
-            return questions.count_question(rng, language, rng.choice(absent)), "0"
+            return rng.choice(absent), "0"
     name = rng.choice(list(counts)) if draw < 0.5 else counts.most_common(1)[0][0]
-    return questions.count_question(rng, language, name), str(counts[name])
+    return name, str(counts[name])
 
 
 def talk(rng: Random) -> Turn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from multiprocessing.sharedctypes import Synchronized
 from random import Random
@@ -20,6 +20,7 @@ from training import tokenizer as tokens
 from training.ask import LANGUAGES, ask, compose, talk
 from training.draw import draw
 from training.labels import Labels, label
+from training.pointing import Look, Pointer, Spot, collate, pointers, word_of
 from training.scene import Scene, Skill, Turn
 from training.scenes import tags
 from training.scenes.common import Canvas
@@ -50,6 +51,15 @@ def encode(text: str) -> tuple[int, ...]:
     return tuple(the_tokenizer().encode(text, add_special_tokens=False).ids)
 
 
+def _tokens_at(text: str, start: int, end: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return which tokens of a text hold some of its characters ``start`` up to ``end``."""
+    offsets = the_tokenizer().encode(text, add_special_tokens=False).offsets
+    return np.asarray(
+        [at for at, (first, last) in enumerate(offsets) if first < end and last > start],
+        dtype=np.int64,
+    )
+
+
 @dataclass(slots=True)
 class Batch:
     """One step's data. ``rows`` are [B, S]; pictures all have the same grid."""
@@ -60,17 +70,30 @@ class Batch:
     positions: Tensor  # [3, B, S]
     skills: list[str]  # of each row's last question
     labels: dict[str, Tensor]  # fields of Labels, stacked over pictures
+    look: Look
     spoken: Tensor  # indices of the pictures that rows ask about, in order of rows
+
+
+@dataclass(slots=True)
+class Row:
+    """A conversation. ``questions``: where each begins; ``answers``: what predicts each first."""
+
+    ids: list[int]
+    targets: list[int]
+    questions: list[int]
+    answers: list[int]
+    pointers: list[Pointer] = field(default_factory=list)
 
 
 def conversation(
     rng: Random, turns: list[Turn], picture_tokens: int, *, text_first: bool = False
-) -> tuple[list[int], list[int]]:
-    """Return the token ids of a conversation and its targets."""
+) -> Row:
+    """Return a conversation about a picture of so many tokens (or none)."""
     ids = list(encode("[gMASK]<sop>"))
     if rng.random() < 0.06:
         ids += encode("<|system|>\n" + rng.choice(SYSTEM))
     targets = [IGNORE] * len(ids)
+    questions, answers = [], []
     picture = list(encode("<|begin_of_image|>") + encode("<|image|>") * picture_tokens)
     picture += encode("<|end_of_image|>")
     for at, turn in enumerate(turns):
@@ -80,10 +103,13 @@ def conversation(
         asked = [*encode("<|user|>\n"), *(i for part in parts for i in part)]
         asked += encode("<|assistant|>\n")
         answer = [*encode(turn.answer), *encode("<|user|>")]
+        before = 0 if not picture_tokens or at or text_first else len(picture)
+        questions.append(len(ids) + len(encode("<|user|>\n")) + before)
+        answers.append(len(ids) + len(asked) - 1)
         ids += asked + answer[:-1]
         # the target of a position is the token after it
         targets += [IGNORE] * (len(asked) - 1) + answer
-    return ids, targets
+    return Row(ids, targets, questions, answers)
 
 
 def model_size(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -158,7 +184,7 @@ class Maker:
             for asked in (skill, *further):
                 has.append(True)
                 spoken.append(len(pictures) - 1)
-                row, last = self._row(scene, asked, tokens_, limit)
+                row, last = self._row(scene, asked, tokens_, limit, found)
                 rows.append(row)
                 skills.append(last)
         grid = (height // PATCH, width // PATCH)
@@ -183,7 +209,7 @@ class Maker:
                 continue
             for _ in range(_questions(only)):
                 skill = self.rng.choice(scene.asks)
-                row, last = self._row(scene, skill, width * height // 784, 26)
+                row, last = self._row(scene, skill, width * height // 784, 26, found)
                 rows.append(row)
                 skills.append(last)
                 has.append(True)
@@ -192,15 +218,19 @@ class Maker:
         return _collate(pictures, labels, rows, (skills, has, spoken), grid)
 
     def _row(
-        self, scene: Scene, skill: Skill, picture_tokens: int, limit: int
-    ) -> tuple[tuple[list[int], list[int]], Skill]:
+        self, scene: Scene, skill: Skill, picture_tokens: int, limit: int, labels: Labels
+    ) -> tuple[Row, Skill]:
         """Ask about a picture in at most ``limit`` tokens beside its own."""
         for _ in range(8):
             turns = self._turns(scene, skill, several=limit > 26)
             first = self.rng.random() < 0.12
             row = conversation(self.rng, turns, picture_tokens, text_first=first)
-            if len(row[0]) <= picture_tokens + limit:
+            if len(row.ids) <= picture_tokens + limit:
                 break
+        picture = row.ids.index(encode("<|image|>")[0])
+        for turn, asked, answer in zip(turns, row.questions, row.answers, strict=True):
+            spot = Spot(answer, picture, asked + _tokens_at(turn.question, *word_of(turn)))
+            row.pointers += pointers(turn, labels, spot)
         return row, turns[-1].skill
 
     def _picture(
@@ -235,29 +265,32 @@ class Maker:
 def _collate(
     pictures: list[np.ndarray],
     labels: list[Labels],
-    rows: list[tuple[list[int], list[int]]],
+    rows: list[Row],
     of_rows: tuple[list[str], list[bool], list[int]],
     grid: tuple[int, int],
 ) -> Batch:
     skills, has, spoken = of_rows
     image = encode("<|image|>")[0]
-    longest = -(-max(len(ids) for ids, _ in rows) // 8) * 8
+    longest = -(-max(len(row.ids) for row in rows) // 8) * 8
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     targets = np.full_like(ids, IGNORE)
     positions = np.zeros((3, *ids.shape), dtype=np.int64)
-    for at, (row, wanted) in enumerate(rows):
-        ids[at, : len(row)] = row
-        targets[at, : len(row)] = wanted
-        positions[:, at, : len(row)] = rope_positions(row, [grid] if has[at] else [], image, MERGE)[
-            0
-        ]
+    looks = []
+    for at, row in enumerate(rows):
+        length = len(row.ids)
+        ids[at, :length] = row.ids
+        targets[at, :length] = row.targets
+        grids = [grid] if has[at] else []
+        positions[:, at, :length] = rope_positions(row.ids, grids, image, MERGE)[0]
+        looks += [(at, one) for one in row.pointers]
     stacked = {
         f.name: torch.from_numpy(np.stack([getattr(x, f.name) for x in labels]).astype(np.int64))
         for f in fields(Labels)
     }
     return Batch(
         torch.from_numpy(np.stack(pictures)), torch.from_numpy(ids), torch.from_numpy(targets),
-        torch.from_numpy(positions), skills, stacked, torch.tensor(spoken, dtype=torch.long),
+        torch.from_numpy(positions), skills, stacked, collate(looks, longest),
+        torch.tensor(spoken, dtype=torch.long),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 from forebay.models.glm4v.model import Glm4vModel
 from training import speed
 from training.data import IGNORE, Batch
+from training.pointing import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +20,30 @@ class RowAttention:
 
     rows: int
     bias: Tensor
+    look: Look | None = None
+    losses: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; q [T, heads, width], k and v [T, kv heads, width]."""
         q, k, v = (t.view(self.rows, -1, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        if self.look is not None and (loss := self.look.loss(layer, q, k)) is not None:
+            self.losses.append(loss)
         out = speed.attention(q, k, v, self.bias)
         return out.transpose(1, 2).reshape(-1, q.shape[1], q.shape[3])
 
     @classmethod
-    def of(cls, rows: int, length: int, device: torch.device) -> RowAttention:
-        """Build for ``rows`` rows of ``length`` tokens."""
+    def of(
+        cls, rows: int, length: int, device: torch.device, look: Look | None = None
+    ) -> RowAttention:
+        """Build for ``rows`` rows of ``length`` tokens; ``look``: what to compare it with."""
         bias = torch.full((length, length), -1e4, device=device, dtype=torch.bfloat16).triu(1)
-        return cls(rows, bias)
+        return cls(rows, bias, look)
 
 
-def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the weighted mean loss over answer tokens and, per row, whether all were right.
+def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss of the answers, that of where they look, and which rows were right.
 
     Args:
         model: the model.
@@ -48,7 +55,7 @@ def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Te
     embeds = model.embed(ids)
     places = (ids == model.config.image_token_id).nonzero().squeeze(1)
     embeds = embeds.index_copy(0, places, visual.to(embeds.dtype))
-    attend = RowAttention.of(rows, batch.ids.shape[1], ids.device)
+    attend = RowAttention.of(rows, batch.ids.shape[1], ids.device, batch.look)
     hidden = model.decode(embeds, batch.positions.flatten(1), attend)
     wanted = batch.targets.flatten()
     asked = wanted != IGNORE
@@ -61,4 +68,5 @@ def answers(model: Glm4vModel, batch: Batch, visual: Tensor) -> tuple[Tensor, Te
     losses = F.cross_entropy(logits, wanted[asked], reduction="none")
     loss = (losses * weights).sum() / weights.sum()
     wrong.index_add_(0, row_of, (logits.detach().argmax(-1) != wanted[asked]).float())
-    return loss, wrong == 0
+    look_loss = sum(attend.losses, start=loss.new_zeros(()))
+    return loss, look_loss, wrong == 0

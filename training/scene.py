@@ -105,9 +105,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question with its only right answer."""
+    """A question with its only right answer. ``about``: the shape that is asked for, if one is."""
 
     question: str
     answer: str
     skill: Skill
     language: Language
+    about: str | None = None

@@ -121,13 +121,14 @@ class Trainer:
         by_picture = visual.view(count, -1, visual.shape[-1])
         found = self.heads(by_picture, self.patches.pop(), batch.labels)
         spoken = by_picture[batch.spoken].flatten(0, 1)
-        loss, right = language.answers(self.model, batch, spoken)
+        loss, look_loss, right = language.answers(self.model, batch, spoken)
         for name, (_, accuracy) in found.items():
             self.meters[name].append(float(accuracy))
         for skill, good in zip(batch.skills, right.tolist(), strict=True):
             self.meters[f"{skill}*"].append(float(good))
         self.meters["lm"].append(float(loss.detach()))
-        total: Tensor = speak * 3.0 * loss + look * dense.total(found)
+        self.meters["look"].append(float(look_loss.detach()))
+        total: Tensor = speak * (3.0 * loss + look_loss) + look * dense.total(found)
         return total
 
     @torch.no_grad()
@@ -173,7 +174,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         batch.pictures.to(device), batch.ids.to(device), batch.targets.to(device),
         batch.positions.to(device), batch.skills,
-        {k: v.to(device) for k, v in batch.labels.items()}, batch.spoken.to(device),
+        {k: v.to(device) for k, v in batch.labels.items()}, batch.look.to(device),
+        batch.spoken.to(device),
     )  # fmt: skip
 
 

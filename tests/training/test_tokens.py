@@ -66,7 +66,8 @@ def test_the_chat_template_keeps_several_turns_apart() -> None:
 
 def test_only_answers_are_learned() -> None:
     turn = Turn("Price", "¥5", "price", "en")
-    ids, targets = conversation(Random(2), [turn], 4)
+    row = conversation(Random(2), [turn], 4)
+    ids, targets = row.ids, row.targets
     learned = [t for t in targets if t != IGNORE]
     assert learned == [*encode("¥5"), *encode("<|user|>")]
     assert len(ids) == len(targets)
