@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.labels import Labels
@@ -49,7 +50,10 @@ class Look:
         return Look(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def loss(self, layer: int, q: Tensor, k: Tensor) -> Tensor | None:
-        """Return the cross-entropy of the heads' attention on what they should look at.
+        """Return how far the heads' attention is from what they should look at.
+
+        For a share of one that is the cross-entropy; for less the difference of the log-odds, in
+        which one shape more always counts, where the cross-entropy would hardly notice it.
 
         Args:
             layer: which one; None is returned for one without pointers.
@@ -67,9 +71,9 @@ class Look:
             later = torch.arange(k.shape[2], device=k.device) > queries[:, None]
             scores = scores.masked_fill(later, -1e4).log_softmax(-1)
             hit = scores.masked_fill(~self.keys[here], -1e4).logsumexp(-1).clamp(max=-1e-4)
-            miss = torch.log1p(-hit.exp())
-            found: Tensor = -(shares * hit + (1 - shares) * miss).mean()
-        return found
+            odds = hit - torch.log1p(-hit.exp())
+            off = F.smooth_l1_loss(odds, shares.clamp(max=0.99).logit(), reduction="none")
+            return torch.where(shares < 1, off, -hit).mean()
 
 
 def pointers(turn: Turn, labels: Labels, spot: Spot) -> list[Pointer]:

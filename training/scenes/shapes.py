@@ -9,7 +9,7 @@ from training.lists import COLOUR_NAMES, SHAPE_NAMES
 from training.scene import Rgb, Scene, Shape, Skill
 from training.scenes.common import Canvas, blank, distance, named_rgb, papers
 
-MOST = 7  # shapes in a picture
+MOST = 5  # shapes in a picture
 _LEAST_DISTANCE = 95.0  # between a shape's colour and each background colour
 
 
@@ -30,11 +30,11 @@ def compose(canvas: Canvas, skill: Skill) -> Scene:
 
 
 def _counted(canvas: Canvas) -> list[str]:
-    """Draw up to seven shapes, one kind often dominating so that every count comes up."""
+    """Draw up to five shapes, one kind often dominating so that every count comes up."""
     rng = canvas.rng
     main, *others = rng.sample(SHAPE_NAMES, len(SHAPE_NAMES))
     count = rng.randint(1, MOST)
-    rest = rng.randint(0, min(3, MOST - count))
+    rest = rng.randint(0, MOST - count)
     return [main] * count + [rng.choice(others) for _ in range(rest)]
 
 
