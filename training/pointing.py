@@ -73,7 +73,12 @@ class Look:
             hit = scores.masked_fill(~self.keys[here], -1e4).logsumexp(-1).clamp(max=-1e-4)
             odds = hit - torch.log1p(-hit.exp())
             off = F.smooth_l1_loss(odds, shares.clamp(max=0.99).logit(), reduction="none")
-            return torch.where(shares < 1, off, -hit).mean()
+            # two means: counts are few beside glyphs, and each must be exact
+            return _mean(off, shares < 1) + _mean(-hit, shares == 1)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum() / where.sum().clamp(min=1)
 
 
 def pointers(turn: Turn, labels: Labels, spot: Spot) -> list[Pointer]:
