@@ -5,10 +5,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 TORCH ?= auto
 BIN := .venv/bin
-CHECKED := forebay tests scripts training
+CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest slow browser screenshots docs lock install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest slow browser screenshots docs lock peers bench-engine install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,6 +43,10 @@ screenshots: install-dev system  ## docs/images, from the real stack
 	@$(BIN)/python -m scripts.screenshots
 browser: install-dev  ## Playwright's own Chromium, where the system has none
 	@$(BIN)/playwright install chromium
+peers: install  ## environments of the engines that the bench compares with (ARGS=vllm, ARGS=hf)
+	@$(BIN)/python -m bench.peer_setup $(ARGS)
+bench-engine: install  ## Forebay beside its peers: make bench-engine ARGS='--only burst_tiny'
+	@$(BIN)/python -m bench.engine --json runs/bench-engine.json $(ARGS)
 lock: install-dev  ## requirements/*.lock anew from pyproject.toml (ARGS=--upgrade)
 	@$(BIN)/python scripts/lock.py $(ARGS)
 
