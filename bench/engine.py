@@ -26,6 +26,7 @@ from bench import compare, ours, report
 from bench.peers import PeerMissingError, knows_quantization, peers_home, require_peers
 from bench.plan import QUICK, Plan, Raw, Sizes
 from bench.servers import ServerError, clean_environment
+from bench.sse import ServerSaidError
 
 CORE_LIMIT_S = 1200.0
 FP32 = {"FOREBAY_QUANTIZATION": "none"}
@@ -92,7 +93,7 @@ def main() -> None:
             whole["quick"] = options.quick
             for part in only:
                 _measure(plan, part)
-    except (PeerMissingError, ServerError) as error:
+    except (PeerMissingError, ServerError, ServerSaidError) as error:
         sys.exit(str(error))
     print(report.table(whole))
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from bench.client import ANSWER_TOKENS, QUESTIONS
 from bench.pictures import SIDE, picture
 from bench.plan import Raw, Sizes
+from bench.step_split import split
 from forebay.config import load_settings
 from forebay.core.events import Finished, StepStats
 from forebay.core.request import (
@@ -122,24 +123,6 @@ def _split(asked: Asked, concurrency: int, first: int, count: int) -> Raw:
         "prepare_s_a_request": prepare_s / count,
         "split_s": split(seen),
     }
-
-
-def split(steps: list[StepStats]) -> dict[str, float]:
-    """Return the seconds of schedule, vision, prefill, decode, sample and the rest.
-
-    A step's decoder time is shared between prefill and decode by their tokens.
-    """
-    parts = dict.fromkeys(("schedule", "vision", "prefill", "decode", "sample"), 0.0)
-    for one in steps:
-        tokens = one.prefill_tokens + one.decode_tokens
-        share = one.prefill_tokens / tokens if tokens else 0.0
-        parts["schedule"] += one.schedule_s
-        parts["vision"] += one.vision_s
-        parts["prefill"] += one.decoder_s * share
-        parts["decode"] += one.decoder_s * (1 - share)
-        parts["sample"] += one.sample_s
-    parts["other"] = sum(one.step_s for one in steps) - sum(parts.values())
-    return parts
 
 
 def decode(checkpoint: Path, sizes: Sizes) -> Raw:

@@ -13,10 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.servers import Recipe
-from forebay.config import Settings
+from forebay.config import PEERS_VARIABLE, Settings
 from scripts.running_stack import free_port
 
-PEERS_VARIABLE = "FOREBAY_PEERS"
 ROOT = Path(__file__).resolve().parent.parent
 LITSERVE_BATCH = 8
 CONTEXT = 4096

@@ -26,6 +26,9 @@ from forebay.queue.limits import QueueLimits
 
 ENV_PREFIX = "FOREBAY_"
 CONFIG_VARIABLE = "FOREBAY_CONFIG"
+PEERS_VARIABLE = "FOREBAY_PEERS"
+"""Where the bench finds the engines it compares with; not a setting, and no mistake to have set."""
+
 CONFIG_FILE = Path("forebay.toml")
 DEMO_MODEL = "demo"
 PACKAGE_FOLDER = Path(__file__).parent
@@ -207,7 +210,8 @@ def _config_file(environment: Mapping[str, str]) -> Path | None:
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {CONFIG_VARIABLE, PEERS_VARIABLE}
     unknown = [name for name in environment if name.startswith(ENV_PREFIX) and name not in known]
     if unknown:
         raise SettingsError(

@@ -1,6 +1,6 @@
 """LitServe before ``transformers``: requests that come within 50 ms are answered as one batch."""
 
-from __future__ import annotations
+# No postponed annotations here: the package reads the one of decode_request to find the body.
 
 import os
 from typing import Any

@@ -66,7 +66,7 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_paths_that_the_docs_name_exist(path: Path) -> None:
     named = re.findall(
-        r"`((?:forebay|scripts|tests|training|docs|requirements)/[\w./-]+)`", read(path)
+        r"`((?:forebay|scripts|tests|training|bench|docs|requirements)/[\w./-]+)`", read(path)
     )
     assert [one for one in named if not (ROOT / one).exists()] == []
 
