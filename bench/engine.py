@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,7 @@ PARTS: Mapping[str, tuple[float, Part]] = MappingProxyType(
 def main() -> None:
     """Measure what the command line asks for."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # leave no server behind
     only = options.only or tuple(PARTS)
     whole = _whole(options.json, keep=bool(options.only))
     sizes = QUICK if options.quick else dataclasses.replace(Sizes(), rounds=options.rounds)
@@ -102,9 +104,10 @@ def _measure(plan: Plan, part: str) -> None:
     plan.say(f"{part}: begins")
     began, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     raw = PARTS[part][1](plan, part)
-    raw_about = {"began": at, "seconds": round(time.monotonic() - began, 1)}
-    plan.save(part, {**raw, "about": raw_about})
-    plan.say(f"{part}: done in {raw_about['seconds']:.0f} s")
+    seconds = time.monotonic() - began
+    about = {"began": at, "seconds": round(seconds, 1), "commit": report.commit()}
+    plan.save(part, {**raw, "about": about})
+    plan.say(f"{part}: done in {seconds:.0f} s")
 
 
 def _tell(plan: Plan, only: tuple[str, ...], *, quick: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import psutil
 
 from bench.client import QUESTIONS, Target, closed, takes_fixed_length
 from bench.compare import said_quantization
@@ -82,6 +83,7 @@ async def _fill(plan: Plan, part: str, server: RunningServer, waiting: int, answ
                     "waiting": depth,
                     "answered": now.answered,
                     "peak_rss": peak_rss(now.pid),
+                    "rss": psutil.Process(now.pid).memory_info().rss,
                     "stack_pss": pss(server.tree()),
                     "seconds": time.monotonic() - began,
                 }

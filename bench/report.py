@@ -139,7 +139,7 @@ def machine() -> Raw:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": packages,
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -153,7 +153,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the commit that is measured, marked when files differ from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

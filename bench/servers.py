@@ -135,13 +135,18 @@ def _wait_ready(process: subprocess.Popen[bytes], recipe: Recipe, log: Path, beg
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask for an ordered stop; kill what is left of the tree after a while."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        tree = psutil.Process(process.pid).children(recursive=True)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        _, left = psutil.wait_procs([psutil.Process(process.pid), *tree], STOP_LIMIT_S)
-        for one in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+    """Ask the first process for an ordered stop, then end what is left of its tree."""
+    if process.poll() is not None:
+        return
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_LIMIT_S)
+    left = [one for one in tree if one.is_running()]
+    if process.poll() is None:
+        left.append(psutil.Process(process.pid))
+    for one in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left, STOP_LIMIT_S)
     process.wait()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-MEMORY_EVERY_S = 1.0
-"""Reading the memory of a large process takes tens of milliseconds of the same CPU."""
+MEMORY_EVERY_S = 5.0
+"""Reading the memory of a large process takes tens of milliseconds of the cores that it runs on."""
 
 
 @dataclass(slots=True)
