@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.client import Target, burst, closed, takes_fixed_length
 from bench.peers import forebay, knows_quantization, peer
 from bench.plan import Plan, Raw
-from bench.servers import Recipe, RunningServer, running
+from bench.servers import Recipe, RunningServer, ServerError, running
 from bench.statistics import Answer, figures
 from bench.watch import watching
 
@@ -61,7 +61,7 @@ class Contender:
 def compare(plan: Plan, part: str, checkpoint: str) -> Raw:
     """Compare Forebay with the peers on one checkpoint; see the module's text."""
     runs = _runs(plan)
-    raw: Raw = {"checkpoint": checkpoint, "servers": {}, "rounds": []}
+    raw: Raw = {"checkpoint": checkpoint, "servers": {}, "absent": {}, "rounds": []}
     with ExitStack() as stack:
         contenders = _start_all(plan, stack, checkpoint, runs, raw)
         plan.save(part, raw)
@@ -92,7 +92,14 @@ def _start_all(
     contenders = []
     for recipe, names in _recipes(plan, checkpoint, runs):
         plan.say(f"{checkpoint}: starting {recipe.name}")
-        server = stack.enter_context(running(recipe, plan.work / "logs"))
+        try:
+            server = stack.enter_context(running(recipe, plan.work / "logs"))
+        except ServerError as error:
+            if recipe.run_dir is not None:  # ours
+                raise
+            raw["absent"][recipe.name] = str(error)
+            plan.say(f"{checkpoint}: goes on without {error}")
+            continue
         contender, about = asyncio.run(_warm_up(plan, server, names))
         contenders.append(contender)
         raw["servers"][recipe.name] = about

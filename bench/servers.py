@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -139,7 +138,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
     tree = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # a program started in the background may ignore SIGINT
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT_S)
     left = [one for one in tree if one.is_running()]
