@@ -36,6 +36,7 @@ from forebay.core.request import (
 )
 from forebay.engine.detokenizer import Detokenizer
 from forebay.engine.encoder_cache import EncoderCache
+from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.kv_cache import KVCache, bytes_per_token
 from forebay.engine.limits import DEFAULT_KV_BYTES, EngineLimits
@@ -94,7 +95,16 @@ class Engine:
         self._pool = BlockPool(blocks, limits.kv_block)
         encoder: EncoderCache[Tensor] = EncoderCache(limits.encoder_cache_bytes)
         cache = KVCache(config, blocks, limits.kv_block, dtype, device)
-        self._runner = Runner(model, cache, encoder, device)
+        gpu = None
+        if device.type == "cuda":
+            gpu = GpuExecution.build(
+                model,
+                cache,
+                default_ops(device),
+                most_rows=limits.max_running,
+                longest=preparer.longest,
+            )
+        self._runner = Runner(model, cache, encoder, device, gpu)
         self._scheduler = Scheduler(limits, self._pool, encoder)
         self._answers: dict[TaskId, _Answer] = {}
 

@@ -9,7 +9,11 @@ from forebay.models.glm4v.config import TextConfig
 
 
 class KVCache:
-    """Two tensors [layers, blocks, block, kv heads, head width], for the engine's whole life."""
+    """Two tensors [layers, blocks, block, kv heads, head width], for the engine's whole life.
+
+    They have one block more than asked for: ``scratch``, which no sequence owns. Rows that only
+    fill a batch up write there.
+    """
 
     def __init__(
         self,
@@ -20,9 +24,10 @@ class KVCache:
         device: torch.device,
     ) -> None:
         self.block_size = block_size
+        self.scratch = blocks
         shape = (
             config.num_hidden_layers,
-            blocks,
+            blocks + 1,
             block_size,
             config.num_key_value_heads,
             config.head_dim,

@@ -12,28 +12,35 @@ from torch import Tensor
 from forebay.core.request import TaskId
 from forebay.engine.attention import PagedAttention, packing_order
 from forebay.engine.encoder_cache import EncoderCache
+from forebay.engine.gpu.execution import GpuExecution
 from forebay.engine.kv_cache import KVCache
+from forebay.engine.positions import chunk_positions
 from forebay.engine.prepared import PreparedImage, PreparedRequest
 from forebay.engine.sequence import Chunk
 from forebay.models.glm4v.model import Glm4vModel
+from forebay.models.processor import Patches
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """The model, its KV cache, and the pictures that were encoded."""
+    """The model, its KV cache, and the pictures that were encoded.
+
+    ``gpu``: the decoder's way through a GPU; None on a CPU.
+    """
 
     model: Glm4vModel
     cache: KVCache
     encoder: EncoderCache[Tensor]
     device: torch.device
+    gpu: GpuExecution | None = None
 
     def encode(self, images: Mapping[str, PreparedImage]) -> None:
         """Run the vision tower once over pictures of any sizes, and keep what it says."""
         if not images:
             return
         grids = [image.grid for image in images.values()]
-        patches = np.concatenate([image.patches for image in images.values()])
-        tokens = self.model.visual(torch.from_numpy(patches).to(self.device), grids)
+        patches = self._upload([image.patches for image in images.values()])
+        tokens = self.model.visual(patches, grids)
         merged = self.model.config.vision.merge_unit
         sizes = [rows * columns // merged for rows, columns in grids]
         for sha256, part in zip(images, tokens.split(sizes), strict=True):
@@ -49,6 +56,8 @@ class Runner:
             The chunks that end their sequence, and the logits [those chunks, vocabulary] of the
             token that follows each.
         """
+        if self.gpu is not None:
+            return self.gpu.forward(chunks, requests, self._place_images)
         packed = packing_order(chunks)
         ids = torch.tensor([token for chunk in packed for token in chunk.tokens])
         embeds = self.model.embed(ids.to(self.device))
@@ -63,6 +72,15 @@ class Runner:
         rows = [int(end) - 1 for chunk, end in zip(packed, ends, strict=True) if chunk.samples]
         return sampling, self.model.logits(hidden[torch.tensor(rows, device=self.device).long()])
 
+    def _upload(self, parts: Sequence[Patches]) -> Tensor:
+        """Return patches one after the other on the device; a GPU fetches them by itself."""
+        pinned = self.device.type == "cuda"
+        together = torch.empty(
+            (sum(len(part) for part in parts), parts[0].shape[1]), pin_memory=pinned
+        )
+        np.concatenate(parts, out=together.numpy())
+        return together.to(self.device, non_blocking=pinned)
+
     def _place_images(self, embeds: Tensor, chunks: Sequence[Chunk]) -> None:
         """Write the pictures' embeddings over their placeholders, also where a chunk cuts one."""
         offset = 0
@@ -73,16 +91,3 @@ class Runner:
                 tokens = self.encoder.get(span.sha256)
                 embeds[at : at + last - first] = tokens[first - span.start : last - span.start]
             offset += chunk.count
-
-
-def chunk_positions(
-    chunk: Chunk, request: PreparedRequest
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return the M-RoPE positions [3, tokens] of a chunk: the prompt's own, then one by one."""
-    prompt = chunk.sequence.prompt_length
-    own = request.positions[:, chunk.start : min(chunk.end, prompt)]
-    first = max(chunk.start, prompt)
-    if first >= chunk.end:
-        return own
-    after = request.next_position + np.arange(first - prompt, chunk.end - prompt)
-    return np.concatenate((own, np.broadcast_to(after, (3, after.size))), axis=1)

@@ -1,0 +1,1 @@
+"""The engine's own way through a GPU: fused kernels, paged attention, captured decode steps."""
