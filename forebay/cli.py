@@ -19,6 +19,7 @@ from forebay.config import Settings, SettingsError, load_settings
 from forebay.core.errors import ForebayError
 from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
+from forebay.engine.memory import EngineMemoryError
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError
 from forebay.queue.errors import QueueSetupError
@@ -29,6 +30,7 @@ from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 EXPECTED_ERRORS = (
     AskError,
     CheckpointError,
+    EngineMemoryError,
     ForebayError,
     NoPortError,
     ProfileError,

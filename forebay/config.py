@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     engine_threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: chosen.")
     max_running: int = Field(16, ge=1, description="Sequences that an engine runs at once.")
     token_budget: int = Field(2048, ge=16, description="Tokens that an engine takes in a step.")
+    memory_share: float = Field(
+        0.9, gt=0, le=1, description="Share of the device's free memory that an engine may take."
+    )
+    context_tokens: int = Field(
+        4096, ge=64, description="Tokens, prompt and answer, that one request must be able to have."
+    )
 
     drain_s: float = Field(20.0, ge=0, description="How long a stop waits for running tasks.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

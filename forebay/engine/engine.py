@@ -6,14 +6,19 @@ import io
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from forebay.core.errors import InvalidRequestError, PromptTooLongError, TaskExpiredError
+from forebay.core.errors import (
+    InvalidImageError,
+    InvalidRequestError,
+    PromptTooLongError,
+    TaskExpiredError,
+)
 from forebay.core.events import (
     EngineEvent,
     Failed,
@@ -38,8 +43,18 @@ from forebay.engine.detokenizer import Detokenizer
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.kv_blocks import BlockPool
-from forebay.engine.kv_cache import KVCache, bytes_per_token
-from forebay.engine.limits import DEFAULT_KV_BYTES, EngineLimits
+from forebay.engine.kv_cache import KVCache
+from forebay.engine.limits import EngineLimits
+from forebay.engine.memory import MemorySplit
+from forebay.engine.memory_profile import (
+    CudaMemory,
+    DeviceMemory,
+    gpu_split,
+    host_split,
+    largest_requests,
+    measured_use,
+    picture_bytes,
+)
 from forebay.engine.prepared import PreparedRequest, Preparer
 from forebay.engine.runner import Runner
 from forebay.engine.sampler import sample
@@ -85,16 +100,16 @@ class Engine:
         stop_ids: frozenset[int],
         limits: EngineLimits,
         device: torch.device,
+        memory: MemorySplit | None = None,
     ) -> None:
-        config = model.config.text
-        dtype = next(model.parameters()).dtype
-        blocks = kv_blocks(config, limits, dtype)
+        blocks = kv_blocks(limits)
+        self.memory = memory
         self._preparer = preparer
         self._stop_ids = stop_ids
         self._limits = limits
         self._pool = BlockPool(blocks, limits.kv_block)
         encoder: EncoderCache[Tensor] = EncoderCache(limits.encoder_cache_bytes)
-        cache = KVCache(config, blocks, limits.kv_block, dtype, device)
+        cache = KVCache(model.config.text, blocks, limits.kv_block, model_dtype(model), device)
         gpu = None
         if device.type == "cuda":
             gpu = GpuExecution.build(
@@ -116,6 +131,7 @@ class Engine:
         limits: EngineLimits | None = None,
         threads: int | None = None,
         device: str = "auto",
+        dtype: torch.dtype | None = None,
     ) -> Engine:
         """Load a checkpoint folder.
 
@@ -124,22 +140,87 @@ class Engine:
             limits: budgets; the defaults where None.
             threads: CPU threads of the process's matrix products; torch's own choice where None.
             device: "cpu", "cuda", ... or "auto": CUDA where there is one.
+            dtype: of weights and KV cache; None: the device's own, see :func:`default_dtype`.
 
         Raises:
             CheckpointError: naming the file at fault.
+            EngineMemoryError: one longest request would not fit beside the model.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         limits = limits or EngineLimits()
         place = _device(device)
-        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+        memory = CudaMemory(place) if place.type == "cuda" else None
+        free = 0 if memory is None else memory.free()
+        dtype = dtype or default_dtype(place)
         model = load_model(folder, dtype=dtype, device=place)
-        text = model.config.text
-        capacity = kv_blocks(text, limits, dtype) * limits.kv_block
-        preparer = Preparer.from_folder(
-            folder, model.config, min(capacity, text.max_position_embeddings)
+        config = model.config
+        preparer = Preparer.from_folder(folder, config, config.text.max_position_embeddings)
+        return cls.sized(
+            model, preparer, _stop_ids(folder, config.text), limits, place, memory, free
         )
-        return cls(model, preparer, _stop_ids(folder, text), limits, place)
+
+    @classmethod
+    def sized(
+        cls,
+        model: Glm4vModel,
+        preparer: Preparer,
+        stop_ids: frozenset[int],
+        limits: EngineLimits,
+        device: torch.device,
+        memory: DeviceMemory | None,
+        free: int,
+    ) -> Engine:
+        """Build an engine whose KV cache takes what the device can spare.
+
+        Args:
+            model: on the device.
+            preparer: for the model's whole context; it is cut down to what the cache holds.
+            stop_ids: tokens that end an answer.
+            limits: budgets; with ``kv_tokens`` nothing is measured.
+            device: where the model is.
+            memory: the device's, to be measured; None: the host's, to be estimated.
+            free: bytes of ``memory`` that were free before the model was loaded.
+
+        Raises:
+            EngineMemoryError: one longest request would not fit.
+        """
+        dtype, split = model_dtype(model), None
+        if limits.kv_tokens is None:
+            if memory is None:
+                split = host_split(model.config, limits, dtype)
+            else:
+                pictures = picture_bytes(model.config, limits, dtype)
+                use = measured_use(
+                    memory,
+                    free,
+                    lambda: cls._at_its_largest(model, preparer, stop_ids, limits, device),
+                    pictures,
+                )
+                split = gpu_split(model.config, limits, dtype, use)
+            limits = replace(limits, kv_tokens=split.kv_tokens)
+        blocks = kv_blocks(limits)
+        longest = min(blocks * limits.kv_block, preparer.longest)
+        return cls(model, replace(preparer, longest=longest), stop_ids, limits, device, split)
+
+    @classmethod
+    def _at_its_largest(
+        cls,
+        model: Glm4vModel,
+        preparer: Preparer,
+        stop_ids: frozenset[int],
+        limits: EngineLimits,
+        device: torch.device,
+    ) -> Engine:
+        """Return an engine that has run the largest step its limits admit."""
+        requests = largest_requests(preparer, limits)
+        tokens = sum(len(one.token_ids) + one.max_tokens + 2 * limits.kv_block for one in requests)
+        engine = cls(model, preparer, stop_ids, replace(limits, kv_tokens=tokens), device)
+        for request in requests:
+            engine.add(request)
+        while engine.has_work:
+            engine.step()
+        return engine
 
     def prepare(
         self,
@@ -149,7 +230,15 @@ class Engine:
         terms: Terms | None = None,
     ) -> PreparedRequest:
         """Do the slow work before the device; see :meth:`Preparer.prepare`. Thread-safe."""
-        return self._preparer.prepare(task_id, request, images, terms or Terms())
+        prepared = self._preparer.prepare(task_id, request, images, terms or Terms())
+        most = max(self._limits.vision_budget, self._limits.largest_image)
+        for span in prepared.spans:
+            if span.tokens > most:
+                raise InvalidImageError(
+                    f"picture {span.sha256[:12]} takes {span.tokens} visual tokens; memory is "
+                    f"kept for pictures of at most {most}: send a smaller one"
+                )
+        return prepared
 
     def add(self, prepared: PreparedRequest) -> None:
         """Take a prepared request among the waiting.
@@ -195,6 +284,11 @@ class Engine:
         """Tokens of KV cache that no sequence here may come to need."""
         capacity = self._pool.total * self._pool.block_size
         return max(0, capacity - self._scheduler.promised_tokens)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV cache."""
+        return self._runner.cache.bytes
 
     @property
     def free_slots(self) -> int:
@@ -343,13 +437,23 @@ class Engine:
         return Finished(sequence.task_id, answer.detokenizer.text, reason, usage)
 
 
-def kv_blocks(config: TextConfig, limits: EngineLimits, dtype: torch.dtype) -> int:
-    """Return how many KV blocks an engine has under its limits."""
-    tokens = limits.kv_tokens
-    if tokens is None:
-        affordable = DEFAULT_KV_BYTES // bytes_per_token(config, dtype)
-        tokens = min(affordable, limits.max_running * config.max_position_embeddings)
-    return max(1, tokens // limits.kv_block)
+def kv_blocks(limits: EngineLimits) -> int:
+    """Return how many KV blocks an engine has under limits that say their tokens."""
+    if limits.kv_tokens is None:
+        raise ValueError("kv_tokens is not set: build the engine with Engine.sized")
+    return max(1, limits.kv_tokens // limits.kv_block)
+
+
+def model_dtype(model: Glm4vModel) -> torch.dtype:
+    """Return the floating type that a model computes in, whatever its weights are kept in."""
+    return model.model.language_model.embed_tokens.weight.dtype
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return single precision for a CPU; bfloat16 for a GPU, or half where it has none."""
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def _stop_ids(folder: Path, config: TextConfig) -> frozenset[int]:

@@ -36,6 +36,11 @@ class KVCache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes that both tensors take."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store ``keys`` and ``values`` [T, kv heads, width] at ``slots`` [T] (block, offset)."""
         self.keys[layer].flatten(0, 1).index_copy_(0, slots, keys)

@@ -26,6 +26,9 @@ log = structlog.get_logger("forebay.worker")
 AHEAD = 4
 """Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
 
+PIXELS_A_TOKEN = 28
+"""Side of the square that a visual token covers, in every checkpoint of the family."""
+
 BROKEN_EXIT_CODE = 3
 
 FULL_BEATS_A_LEASE = 5
@@ -39,6 +42,7 @@ def run(settings: Settings, name: str) -> None:
     Raises:
         SettingsError: no queue_url is set.
         CheckpointError: the model's folder cannot be served.
+        EngineMemoryError: the model and one longest request do not fit the device.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
     """
     if settings.queue_url is None:
@@ -52,6 +56,7 @@ def run(settings: Settings, name: str) -> None:
         model=settings.served_name,
         after_s=round(time.monotonic() - began, 1),
         free_tokens=engine.free_tokens,
+        memory=str(engine.memory),
         peak_mb=peak_memory_bytes() // 2**20,
     )
     asyncio.run(_work(settings, name, engine))
@@ -61,12 +66,24 @@ def load_engine(settings: Settings) -> Engine:
     """Load the checkpoint and run a picture through it, so that the first request is not slow."""
     engine = Engine.from_folder(
         settings.model_folder,
-        limits=EngineLimits(max_running=settings.max_running, token_budget=settings.token_budget),
+        limits=engine_limits(settings),
         threads=settings.engine_threads or None,
         device=settings.device,
     )
     engine.warm_up()
     return engine
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """Return the engine's budgets. Both sides of a stored picture are rounded to whole tokens."""
+    side = round(settings.image_side / PIXELS_A_TOKEN) + 1
+    return EngineLimits(
+        max_running=settings.max_running,
+        token_budget=settings.token_budget,
+        memory_share=settings.memory_share,
+        context_tokens=settings.context_tokens,
+        largest_image=side * side,
+    )
 
 
 async def _work(settings: Settings, name: str, engine: Engine) -> None:

@@ -50,7 +50,7 @@ class FusedDecoder:
             Hidden states [T, hidden] after the last norm.
         """
         layers = self._layers()
-        angles = positions.float()[self._axis].t() * self._inverse
+        angles = positions.float()[self._axis].t().contiguous() * self._inverse
         turns = (angles.cos(), angles.sin())
         first = layers[0].input_layernorm
         x, normed = embeds, self._ops.norm(embeds, first.weight, first.eps)

@@ -30,7 +30,10 @@ class BlockTables:
 
 
 class Ops(Protocol):
-    """The operations, over packed rows [T, ...]."""
+    """The operations, over packed rows [T, ...].
+
+    Tensors are contiguous, but for the rows of ``q`` in :meth:`paged_decode`.
+    """
 
     @property
     def capturable(self) -> bool:
@@ -150,7 +153,7 @@ class TritonOps:
         self, x: Tensor, branch: Tensor, branch_weight: Tensor, next_weight: Tensor, eps: float
     ) -> Tensor:
         """See :class:`Ops`."""
-        return self._norms(x, branch.contiguous(), branch_weight, next_weight, eps)
+        return self._norms(x, branch, branch_weight, next_weight, eps)
 
     def _norms(
         self,
