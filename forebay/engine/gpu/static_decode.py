@@ -66,18 +66,22 @@ class StaticDecode:
         block = self._cache.block_size
         step = HostStep.of(chunks, len(chunks), requests, block)
         self._load(step.padded(size, self._cache.scratch, block))
+        return self.compute(size, int(step.lengths.max()))[: len(chunks)]
+
+    def compute(self, size: int, longest: int) -> Tensor:
+        """Compute the step that was loaded: replay its graph where one was captured."""
         graph = self._graphs.get(size)
         if graph is None:
-            return self.run(size, int(step.lengths.max()))[: len(chunks)]
+            return self.run(size, longest)
         graph[0].replay()
-        return graph[1][: len(chunks)]
+        return graph[1]
 
     def _load(self, step: HostStep) -> None:
         sent = flat(step.parts, pinned=self._device.type == "cuda")
         self._static[: sent.numel()].copy_(sent, non_blocking=True)
 
     def run(self, size: int, longest: int) -> Tensor:
-        """Compute the step that was loaded, of ``size`` rows: this is what a graph captures.
+        """Launch the step that was loaded, of ``size`` rows: this is what a graph captures.
 
         ``longest``: tokens of the longest context; operations that a graph can hold do not look.
         """

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from forebay.models.glm4v.config import VisionConfig
 from forebay.models.glm4v.layers import RMSNorm
+from forebay.models.varlen import Bounds, attend_packed
 
 Grid = tuple[int, int]
 
@@ -24,7 +25,8 @@ class PackedGrids:
 
     ``rows`` and ``columns``: coordinates of each patch, [N]. ``groups``: for each distinct
     picture length, that length and the indices [pictures, length] of its patches, so that
-    pictures of one length attend as one batch and none is padded.
+    pictures of one length attend as one batch and none is padded. ``bounds``: the same for a GPU,
+    where pictures of all lengths attend in one launch.
     """
 
     rows: Tensor
@@ -32,6 +34,7 @@ class PackedGrids:
     heights: Tensor
     widths: Tensor
     groups: tuple[tuple[int, Tensor | None], ...]
+    bounds: Bounds
 
     @classmethod
     def build(cls, grids: Sequence[Grid], merge: int, device: torch.device) -> PackedGrids:
@@ -53,6 +56,7 @@ class PackedGrids:
             heights=torch.cat(heights).to(device),
             widths=torch.cat(widths).to(device),
             groups=_groups(starts, device),
+            bounds=Bounds.of([height * width for height, width in grids], device),
         )
 
 
@@ -129,6 +133,10 @@ class VisionAttention(nn.Module):
         count, hidden = x.shape
         q, k, v = self.qkv(x).view(count, 3, self.heads, -1).unbind(1)
         q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+        if x.is_cuda:
+            together = attend_packed(q, k, v, grids.bounds, grids.bounds, causal=False)
+            attended: Tensor = self.proj(together.reshape(count, hidden))
+            return attended
         out = torch.empty_like(v) if len(grids.groups) > 1 else v
         for length, index in grids.groups:
             if index is None:
