@@ -55,6 +55,8 @@ def main() -> None:
     bandwidth = copy_bandwidth(device, 2**24 if arguments.tiny else 2**31)
     note("copy_bandwidth_gb_s", bandwidth / 1e9)
     note("decode_1", decode_against_floor(engine, device, bandwidth, arguments.steps))
+    for one in (1, rows):
+        note(f"decode_{one}_kernels", kernels(engine, one))
     note("decode", [decode(engine, n, arguments.steps) for n in batches(rows)])
     note("prefill", [prefill(engine, n) for n in ((64, 200) if arguments.tiny else _PROMPTS)])
     note("vision", [vision(engine, device, *one) for one in _VISION[: 2 if arguments.tiny else 9]])
@@ -196,6 +198,28 @@ def decode_against_floor(
         alone = timed(device, lambda: static.compute(1, context), steps)
         found |= {"device_ms": 1e3 * alone, "device_over_floor": alone / floor}
     return found
+
+
+@torch.inference_mode()
+def kernels(engine: Engine, rows: int) -> list[dict[str, Any]]:
+    """Return where the device's time goes in a decode step of ``rows``: the dearest kernels."""
+    gpu = engine._runner.gpu  # noqa: SLF001
+    if gpu is None or not torch.cuda.is_available():
+        return []
+    runs = 5
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(runs):
+            gpu.static.compute(rows, 1)
+        torch.cuda.synchronize()
+    found = [
+        {
+            "name": one.key[:80],
+            "ms_a_step": one.self_device_time_total / 1e3 / runs,
+            "calls_a_step": one.count / runs,
+        }
+        for one in profile.key_averages()
+    ]
+    return sorted(found, key=lambda one: -float(one["ms_a_step"]))[:14]
 
 
 def decode(engine: Engine, rows: int, steps: int) -> dict[str, float]:

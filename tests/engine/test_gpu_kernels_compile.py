@@ -35,6 +35,8 @@ PROGRAMS = (
     (kernels.combine,
      {"partial": "*fp32", "weights": "*fp32", "lengths": "*i32", "out": "T"},
      {**SPLIT, "HEADS": 32}),
+    (kernels.one_row_product, {"x": "T", "weight": "T", "bias": "T", "out": "T"},
+     {"COLUMNS": 13696, "ROWS": 4096, "BIAS": True, "TILE_ROWS": 8, "TILE_COLUMNS": 512}),
 )
 for program, types, constants in PROGRAMS:
     names = program.arg_names

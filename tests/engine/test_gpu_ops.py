@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps, TritonOps, splits_for
-from tests.engine.gpu_support import DEVICE, INTERPRETED, triton_ops
+from tests.engine.gpu_support import DEVICE, INTERPRETED, needs_cuda, triton_ops
 
 DTYPES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 # the interpreter multiplies matrices of bfloat16 by their bits, as if they were integers
@@ -170,6 +170,33 @@ def test_the_gate_is_silu(ops: Ops, dtype: torch.dtype, size: int) -> None:
     gate, up = gate_up.double().chunk(2, dim=-1)
     expected = gate * gate.sigmoid() * up
     assert (ops.gated(gate_up).double() - expected).abs().max() < DTYPES[dtype] * 8
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(40, 48), (13, 1500)])
+def test_one_row_is_multiplied_as_any_other(dtype: torch.dtype, rows: int, columns: int) -> None:
+    torch.manual_seed(3)
+    ops = triton_ops()
+    x, weight, bias = (
+        randn(*shape, dtype=dtype) for shape in ((1, columns), (rows, columns), (rows,))
+    )
+    for added in (bias, None):
+        exact = x.double() @ weight.double().t() + (0 if added is None else added.double())
+        assert (ops.streamed(x, weight, added).double() - exact).norm() / exact.norm() < DTYPES[
+            dtype
+        ]
+        assert (ops.product(x, weight, added).double() - exact).norm() / exact.norm() < DTYPES[
+            dtype
+        ]
+
+
+@needs_cuda
+def test_the_quicker_product_is_chosen_by_measurement() -> None:
+    ops = triton_ops()
+    weights = [randn(4096, 4096, dtype=torch.bfloat16) for _ in range(4)]
+    ratios = ops.stream_where_quicker(weights)
+    assert ratios.keys() == {(4096, 4096)}
+    assert ops._streamed == {shape for shape, ratio in ratios.items() if ratio > 1}
 
 
 @given(programs=st.integers(1, 4096), processors=st.integers(1, 200))

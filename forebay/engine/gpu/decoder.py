@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forebay.engine.gpu.ops import Ops
@@ -59,7 +58,8 @@ class FusedDecoder:
             mixed = self._mix(layer.self_attn, at, normed, turns, attention)
             norm, closing = layer.post_self_attn_layernorm, layer.post_attention_layernorm
             normed = self._ops.add_norm(x, mixed, norm.weight, closing.weight, norm.eps)
-            fed = layer.mlp.down_proj(self._ops.gated(layer.mlp.gate_up_proj(normed)))
+            gate_up = self.product(layer.mlp.gate_up_proj, normed)
+            fed = self.product(layer.mlp.down_proj, self._ops.gated(gate_up))
             norm = layer.post_mlp_layernorm
             normed = self._ops.add_norm(x, fed, norm.weight, after.weight, norm.eps)
         return normed
@@ -74,15 +74,31 @@ class FusedDecoder:
     ) -> Tensor:
         qkv = self._project(part, layer, normed).view(len(normed), -1, part.head_dim)
         attention.store(layer, qkv, turns)
-        mixed: Tensor = part.o_proj(attention.attend(layer, qkv).flatten(1))
-        return mixed
+        return self.product(part.o_proj, attention.attend(layer, qkv).flatten(1))
+
+    def product(self, part: nn.Module, x: Tensor) -> Tensor:
+        """Run a linear layer; a quantized one has its own way."""
+        if isinstance(part, nn.Linear):
+            return self._ops.product(x, part.weight, part.bias)
+        out: Tensor = part(x)
+        return out
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """The weights of every plain product of a step."""
+        found = [joined[0] for joined in self._joined if joined is not None]
+        for layer in self._layers():
+            found += plain_weights(
+                layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj
+            )
+        return found
 
     def _project(self, part: TextAttention, layer: int, x: Tensor) -> Tensor:
         """Return queries, keys and values side by side, [T, (heads + 2 kv heads) * width]."""
         joined = self._joined[layer]
         if joined is None:
             return torch.cat([part.q_proj(x), part.k_proj(x), part.v_proj(x)], dim=-1)
-        return F.linear(x, *joined)
+        return self._ops.product(x, *joined)
 
     def _layers(self) -> list[DecoderLayer]:
         return [layer for layer in self._decoder.layers if isinstance(layer, DecoderLayer)]
@@ -96,6 +112,11 @@ def _frequencies(config: TextConfig, device: torch.device) -> tuple[Tensor, Tens
     return 1.0 / config.rope_theta**exponents, torch.cat(sections).to(device)
 
 
+def plain_weights(*parts: nn.Module) -> list[Tensor]:
+    """Return the weights of those parts that are plain linear layers, not quantized."""
+    return [part.weight for part in parts if isinstance(part, nn.Linear)]
+
+
 def _join_projections(part: TextAttention) -> tuple[Tensor, Tensor] | None:
     """Lay the weights of the three projections end to end, so that one product does for all.
 
@@ -103,7 +124,7 @@ def _join_projections(part: TextAttention) -> tuple[Tensor, Tensor] | None:
     are no plain linear layers (quantized ones) nothing changes, and None is returned.
     """
     members = (part.q_proj, part.k_proj, part.v_proj)
-    if any(type(one) is not nn.Linear for one in members):
+    if not all(isinstance(one, nn.Linear) for one in members):
         return None
     weight = torch.cat([one.weight for one in members])
     bias = torch.cat([one.bias for one in members])

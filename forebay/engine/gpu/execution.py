@@ -12,7 +12,7 @@ from torch import Tensor
 from forebay.core.request import TaskId
 from forebay.engine.attention import packing_order
 from forebay.engine.gpu.attention import GpuAttention, plan_prefills
-from forebay.engine.gpu.decoder import FusedDecoder
+from forebay.engine.gpu.decoder import FusedDecoder, plain_weights
 from forebay.engine.gpu.inputs import HostStep, upload
 from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps, TritonOps
 from forebay.engine.gpu.static_decode import StaticDecode
@@ -45,6 +45,8 @@ class GpuExecution:
         captured where the operations allow it.
         """
         decoder = FusedDecoder(model.model.language_model, ops)
+        if isinstance(ops, TritonOps) and cache.keys.is_cuda:
+            ops.stream_where_quicker([*decoder.matrices, *plain_weights(model.lm_head)])
         static = StaticDecode(model, decoder, ops, cache, most_rows=most_rows, longest=longest)
         if ops.capturable and cache.keys.is_cuda:
             static.capture()

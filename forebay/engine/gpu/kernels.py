@@ -199,3 +199,37 @@ def combine(
     parts = tl.load(partial + where, mask=used[:, None] & (at < WIDTH)[None, :], other=0.0)
     joined = tl.sum(parts * share[:, None], axis=0) / tl.sum(share, axis=0)
     tl.store(out + head * WIDTH + at, joined.to(out.dtype.element_ty), mask=at < WIDTH)
+
+
+@triton.jit
+def one_row_product(
+    x,
+    weight,
+    bias,
+    out,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BIAS: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
+):
+    """Multiply ``weight`` [ROWS, COLUMNS] by the one vector ``x``, a few rows a program.
+
+    Partial sums stay apart until the end, so that the loop is loads and multiply-adds alone.
+    """
+    row = tl.program_id(0) * TILE_ROWS + tl.arange(0, TILE_ROWS)
+    held = row < ROWS
+    at = tl.arange(0, TILE_COLUMNS)
+    begin = weight + row.to(tl.int64)[:, None] * COLUMNS
+    total = tl.zeros([TILE_ROWS, TILE_COLUMNS], tl.float32)
+    for first in range(0, COLUMNS, TILE_COLUMNS):
+        column = first + at
+        inside = column < COLUMNS
+        read = held[:, None] & inside[None, :]
+        part = tl.load(begin + column[None, :], mask=read, other=0.0).to(tl.float32)
+        vector = tl.load(x + column, mask=inside, other=0.0).to(tl.float32)
+        total += part * vector[None, :]
+    said = tl.sum(total, axis=1)
+    if BIAS:
+        said += tl.load(bias + row, mask=held, other=0.0).to(tl.float32)
+    tl.store(out + row, said.to(out.dtype.element_ty), mask=held)

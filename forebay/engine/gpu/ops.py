@@ -7,7 +7,10 @@ Triton and for the tests.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -38,6 +41,10 @@ class Ops(Protocol):
     @property
     def capturable(self) -> bool:
         """Whether a CUDA graph can hold them: no shape or value is read back by the host."""
+        ...
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Linear layer: rows [T, in] times the transpose of ``weight`` [out, in]."""
         ...
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -82,6 +89,10 @@ class TorchOps:
     """Plain torch, on any device."""
 
     capturable = False
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See :class:`Ops`."""
+        return F.linear(x, weight, bias)
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """See :class:`Ops`."""
@@ -144,6 +155,56 @@ class TritonOps:
 
         self._kernels: Any = kernels
         self._processors = processors
+        self._streamed: set[tuple[int, int]] = set()
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """See :class:`Ops`; one row may go to a kernel that only streams the weights."""
+        if len(x) > 1 or tuple(weight.shape) not in self._streamed:
+            return F.linear(x, weight, bias)
+        return self.streamed(x, weight, bias)
+
+    def streamed(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the product of one row [1, in] through our own kernel."""
+        rows, columns = weight.shape
+        out = x.new_empty(1, rows)
+        tile_rows = 8
+        self._kernels.one_row_product[(-(-rows // tile_rows),)](
+            x,
+            weight,
+            weight if bias is None else bias,
+            out,
+            COLUMNS=columns,
+            ROWS=rows,
+            BIAS=bias is not None,
+            TILE_ROWS=tile_rows,
+            TILE_COLUMNS=min(512, _padded(columns)),
+            num_warps=4,
+            num_stages=4,
+        )
+        return out
+
+    def _streamed_bare(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.streamed(x, weight, None)
+
+    def stream_where_quicker(self, weights: Sequence[Tensor]) -> dict[tuple[int, int], float]:
+        """Measure both ways of multiplying one row, and take the quicker one for each shape.
+
+        Args:
+            weights: matrices [out, in] of a model, several of a shape: one alone would be read
+                from the device's cache.
+
+        Returns:
+            How many times as long the library takes as our kernel, by shape.
+        """
+        shapes = {(weight.shape[0], weight.shape[1]) for weight in weights}
+        ratios = {}
+        for shape in sorted(shapes):
+            alike = [weight for weight in weights if tuple(weight.shape) == shape]
+            x = alike[0].new_ones(1, shape[1])
+            library = _seconds(partial(_each, F.linear, x, alike))
+            ratios[shape] = library / _seconds(partial(_each, self._streamed_bare, x, alike))
+        self._streamed = {shape for shape, ratio in ratios.items() if ratio > 1}
+        return ratios
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """See :class:`Ops`."""
@@ -218,7 +279,7 @@ class TritonOps:
         rows, heads, width = q.shape
         block, kv_heads = keys.shape[1:3]
         splits = splits_for(rows * kv_heads, self._processors)
-        partial = q.new_empty(rows, heads, splits, width, dtype=torch.float32)
+        parts = q.new_empty(rows, heads, splits, width, dtype=torch.float32)
         weights = q.new_empty(rows, heads, splits, dtype=torch.float32)
         out = q.new_empty(rows, heads, width)
         group = heads // kv_heads
@@ -231,7 +292,7 @@ class TritonOps:
             tables.flat,
             tables.starts,
             tables.lengths,
-            partial,
+            parts,
             weights,
             1 / math.sqrt(width) * math.log2(math.e),
             Q_STRIDE=q.stride(0),
@@ -244,9 +305,33 @@ class TritonOps:
             **shape,
         )
         self._kernels.combine[(rows, heads)](
-            partial, weights, tables.lengths, out, HEADS=heads, TILE=tile, num_warps=2, **shape
+            parts, weights, tables.lengths, out, HEADS=heads, TILE=tile, num_warps=2, **shape
         )
         return out
+
+
+def _each(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weights: list[Tensor]) -> None:
+    for weight in weights:
+        product(x, weight)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return what a GPU takes for ``work``, launch costs left out: a captured graph is timed."""
+    work()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    taken: list[float] = []
+    for _ in range(5):
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        taken.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(taken)
 
 
 MOST_SPLITS = 32

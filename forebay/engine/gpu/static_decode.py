@@ -90,7 +90,8 @@ class StaticDecode:
         tables = BlockTables(self._static[at[-1] :], starts, lengths, longest)
         attention = GpuAttention(self._cache, self._ops, self._heads, slots, tables)
         embeds = self._model.embed(ids)
-        return self._model.logits(self._decoder(embeds, positions.view(3, size), attention))
+        hidden = self._decoder(embeds, positions.view(3, size), attention)
+        return self._decoder.product(self._model.lm_head, hidden)
 
     @torch.inference_mode()
     def capture(self) -> None:

@@ -25,7 +25,7 @@ class PackedGrids:
 
     ``rows`` and ``columns``: coordinates of each patch, [N]. ``groups``: for each distinct
     picture length, that length and the indices [pictures, length] of its patches, so that
-    pictures of one length attend as one batch and none is padded. ``bounds``: the same for a GPU,
+    pictures of one length attend as one batch and none is padded. ``bounds``: only on a GPU,
     where pictures of all lengths attend in one launch.
     """
 
@@ -34,7 +34,7 @@ class PackedGrids:
     heights: Tensor
     widths: Tensor
     groups: tuple[tuple[int, Tensor | None], ...]
-    bounds: Bounds
+    bounds: Bounds | None = None
 
     @classmethod
     def build(cls, grids: Sequence[Grid], merge: int, device: torch.device) -> PackedGrids:
@@ -56,7 +56,7 @@ class PackedGrids:
             heights=torch.cat(heights).to(device),
             widths=torch.cat(widths).to(device),
             groups=_groups(starts, device),
-            bounds=Bounds.of([height * width for height, width in grids], device),
+            bounds=Bounds.of([h * w for h, w in grids], device) if device.type == "cuda" else None,
         )
 
 
@@ -133,7 +133,7 @@ class VisionAttention(nn.Module):
         count, hidden = x.shape
         q, k, v = self.qkv(x).view(count, 3, self.heads, -1).unbind(1)
         q, k = _rotate(q, *rotary), _rotate(k, *rotary)
-        if x.is_cuda:
+        if grids.bounds is not None:
             together = attend_packed(q, k, v, grids.bounds, grids.bounds, causal=False)
             attended: Tensor = self.proj(together.reshape(count, hidden))
             return attended
