@@ -53,7 +53,8 @@ class CudaMemory:
     """A CUDA device through torch's allocator."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        current = torch.device("cuda", torch.cuda.current_device())
+        self._device = current if device == torch.device("cuda") else device  # some need an index
 
     def free(self) -> int:
         """See :class:`DeviceMemory`; a cap set on the process counts too."""

@@ -60,7 +60,7 @@ def attend_packed(
     Returns:
         [T, heads, width].
     """
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and has_flash(q.device):
+    if has_flash(q):
         return _flash(q, k, v, rows, context, causal=causal)
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     for (first, last), (begin, end) in zip(
@@ -70,10 +70,16 @@ def attend_packed(
     return out
 
 
+def has_flash(q: Tensor) -> bool:
+    """Whether torch's FlashAttention kernels take such queries [T, heads, width]."""
+    width = q.shape[-1]
+    fits = q.dtype in (torch.bfloat16, torch.float16) and width % 8 == 0 and width <= 256
+    return q.is_cuda and fits and _capability(q.device) >= (8, 0)
+
+
 @cache
-def has_flash(device: torch.device) -> bool:
-    """Whether the GPU runs torch's FlashAttention kernels: compute capability 8.0 or later."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 def _flash(

