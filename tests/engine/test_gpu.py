@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,11 +78,12 @@ def test_greedy_answers_in_fp32_are_those_of_transformers(folder: Path, budget: 
     engine = Engine.from_folder(folder, limits=limits, device="cuda", dtype=torch.float32)
     asked = mixed(12)
     reference, decode = Reference(folder), engine._preparer.tokenizer.decode
+    stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
     expected = {}
     for task_id, pictures, text in asked:
         messages = question(text, pictures).messages
         tokens = reference.generate(messages, {p.part.sha256: p.image for p in pictures}, 20)
-        stopped = tokens[-1] in engine._stop_ids
+        stopped = tokens[-1] in stops
         expected[task_id] = decode(tokens[:-1] if stopped else tokens)
     assert answers(engine, asked) == expected
 
@@ -149,15 +151,16 @@ def test_pictures_of_mixed_sizes_are_encoded_as_each_alone(folder: Path) -> None
 def test_a_replayed_graph_says_what_its_launches_say(folder: Path) -> None:
     limits = EngineLimits(max_running=11, kv_tokens=2048)
     engine = Engine.from_folder(folder, limits=limits, device="cuda")
-    for name in "abcdefghijk":
-        request = question(name * (1 + ord(name) % 7), max_tokens=30)
-        engine.add(engine.prepare(TaskId(name), request, {}))
+    requests = {}
+    for name in map(TaskId, "abcdefghijk"):
+        asked = question(name * (1 + ord(name) % 7), max_tokens=30)
+        requests[name] = engine.prepare(name, asked, {})
+        engine.add(requests[name])
     engine.step()
     gpu = engine._runner.gpu
     assert isinstance(gpu.ops, TritonOps)
     assert set(gpu.static._graphs) == set(gpu.static.sizes) == {1, 2, 4, 8, 11}
     chunks = engine._scheduler.schedule().chunks
-    requests = {task_id: answer.request for task_id, answer in engine._answers.items()}
     block, scratch = gpu.cache.block_size, gpu.cache.scratch
     with torch.inference_mode():
         for rows in (1, 3, 8, 11):

@@ -35,7 +35,7 @@ class FusedDecoder:
         self._ops = ops
         device = decoder.embed_tokens.weight.device
         self._inverse, self._axis = _frequencies(decoder.config, device)
-        self._joined = [_join_projections(layer.self_attn) for layer in self._layers()]
+        self._qkv = [_joined(layer.self_attn) for layer in self._layers()]
 
     def __call__(self, embeds: Tensor, positions: Tensor, attention: StoredAttention) -> Tensor:
         """Run the layers over packed tokens.
@@ -72,7 +72,7 @@ class FusedDecoder:
         turns: tuple[Tensor, Tensor],
         attention: StoredAttention,
     ) -> Tensor:
-        qkv = self._project(part, layer, normed).view(len(normed), -1, part.head_dim)
+        qkv = self.product(self._qkv[layer], normed).view(len(normed), -1, part.head_dim)
         attention.store(layer, qkv, turns)
         return self.product(part.o_proj, attention.attend(layer, qkv).flatten(1))
 
@@ -86,19 +86,12 @@ class FusedDecoder:
     @property
     def matrices(self) -> list[Tensor]:
         """The weights of every plain product of a step."""
-        found = [joined[0] for joined in self._joined if joined is not None]
+        found = plain_weights(*self._qkv)
         for layer in self._layers():
             found += plain_weights(
                 layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj
             )
         return found
-
-    def _project(self, part: TextAttention, layer: int, x: Tensor) -> Tensor:
-        """Return queries, keys and values side by side, [T, (heads + 2 kv heads) * width]."""
-        joined = self._joined[layer]
-        if joined is None:
-            return torch.cat([part.q_proj(x), part.k_proj(x), part.v_proj(x)], dim=-1)
-        return self._ops.product(x, *joined)
 
     def _layers(self) -> list[DecoderLayer]:
         return [layer for layer in self._decoder.layers if isinstance(layer, DecoderLayer)]
@@ -117,21 +110,22 @@ def plain_weights(*parts: nn.Module) -> list[Tensor]:
     return [part.weight for part in parts if isinstance(part, nn.Linear)]
 
 
-def _join_projections(part: TextAttention) -> tuple[Tensor, Tensor] | None:
-    """Lay the weights of the three projections end to end, so that one product does for all.
+def _joined(part: TextAttention) -> nn.Module:
+    """Return the three projections of the input as one layer.
 
-    The projections keep their names and become views of the weight and bias returned. Where they
-    are no plain linear layers (quantized ones) nothing changes, and None is returned.
+    Where the loader has not joined them, their weights are laid end to end here, and the
+    projections keep their names and become views.
     """
+    ready: nn.Module | None = getattr(part, "qkv_proj", None)
+    if ready is not None:
+        return ready
     members = (part.q_proj, part.k_proj, part.v_proj)
-    if not all(isinstance(one, nn.Linear) for one in members):
-        return None
-    weight = torch.cat([one.weight for one in members])
-    bias = torch.cat([one.bias for one in members])
-    at = 0
-    for one in members:
-        end = at + one.out_features
-        one.weight = nn.Parameter(weight[at:end], requires_grad=False)
-        one.bias = nn.Parameter(bias[at:end], requires_grad=False)
-        at = end
-    return weight, bias
+    rows = [one.out_features for one in members]
+    whole = nn.Linear(part.q_proj.in_features, sum(rows), device="meta")
+    whole.weight = nn.Parameter(torch.cat([one.weight for one in members]), requires_grad=False)
+    whole.bias = nn.Parameter(torch.cat([one.bias for one in members]), requires_grad=False)
+    views = zip(torch.split(whole.weight, rows), torch.split(whole.bias, rows), strict=True)
+    for one, (weight, bias) in zip(members, views, strict=True):
+        one.weight = nn.Parameter(weight, requires_grad=False)
+        one.bias = nn.Parameter(bias, requires_grad=False)
+    return whole
