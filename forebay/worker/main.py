@@ -9,6 +9,7 @@ import time
 import structlog
 
 from forebay.config import Settings, SettingsError
+from forebay.core.image_grid import MAX_ASPECT_RATIO
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.logs import configure_logs
@@ -75,14 +76,17 @@ def load_engine(settings: Settings) -> Engine:
 
 
 def engine_limits(settings: Settings) -> EngineLimits:
-    """Return the engine's budgets. Both sides of a stored picture are rounded to whole tokens."""
+    """Return the engine's budgets.
+
+    Both sides of a stored picture are rounded to whole tokens; one thinner than a token is widened.
+    """
     side = round(settings.image_side / PIXELS_A_TOKEN) + 1
     return EngineLimits(
         max_running=settings.max_running,
         token_budget=settings.token_budget,
         memory_share=settings.memory_share,
         context_tokens=settings.context_tokens,
-        largest_image=side * side,
+        largest_image=max(side * side, MAX_ASPECT_RATIO),
     )
 
 
