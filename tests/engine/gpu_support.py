@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from forebay.engine.gpu.ops import TritonOps
+from forebay.engine.gpu.triton_ops import TritonOps
 
 HAS_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if HAS_CUDA else "cpu")

@@ -17,7 +17,7 @@ from forebay.core.events import Finished
 from forebay.core.request import TaskId
 from forebay.engine.engine import Engine
 from forebay.engine.gpu.inputs import HostStep
-from forebay.engine.gpu.ops import TritonOps
+from forebay.engine.gpu.triton_ops import TritonOps
 from forebay.engine.limits import EngineLimits
 from forebay.engine.memory import EngineMemoryError
 from forebay.models.loader import load_model

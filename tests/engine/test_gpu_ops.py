@@ -13,7 +13,8 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps, TritonOps, splits_for
+from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps
+from forebay.engine.gpu.triton_ops import TritonOps, splits_for
 from tests.engine.gpu_support import DEVICE, HAS_CUDA, INTERPRETED, needs_cuda, triton_ops
 
 DTYPES = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}

@@ -14,8 +14,9 @@ from forebay.engine.attention import packing_order
 from forebay.engine.gpu.attention import GpuAttention, plan_prefills
 from forebay.engine.gpu.decoder import FusedDecoder, plain_weights
 from forebay.engine.gpu.inputs import HostStep, upload
-from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps, TritonOps
+from forebay.engine.gpu.ops import BlockTables, Ops, TorchOps
 from forebay.engine.gpu.static_decode import StaticDecode
+from forebay.engine.gpu.triton_ops import TritonOps
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.prepared import PreparedRequest
 from forebay.engine.sequence import Chunk
