@@ -95,7 +95,7 @@ def _arguments() -> argparse.Namespace:
 
 def about(device: torch.device) -> dict[str, Any]:
     """Return what a figure must not be read without."""
-    found = {
+    found: dict[str, str | int | None] = {
         "command": shlex.join(["python", "-m", "bench.gpu", *sys.argv[1:]]),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -125,9 +125,7 @@ def _version(package: str) -> str | None:
 def _driver() -> str:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        ran = subprocess.run(  # noqa: S603 (a fixed command)
-            command, capture_output=True, text=True, check=True, timeout=30
-        )
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({error})"
     return ran.stdout.strip()
@@ -157,15 +155,19 @@ def timed(device: torch.device, work: Callable[[], Any], times: int) -> float:
         work()
     if device.type != "cuda":
         return statistics.median(_wall(work) for _ in range(times))
-    taken = []
+    taken: list[float] = []
     for _ in range(times):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = _event(), _event()
         start.record()
         work()
         end.record()
         end.synchronize()
         taken.append(start.elapsed_time(end) / 1e3)
     return statistics.median(taken)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _wall(work: Callable[[], Any]) -> float:
@@ -228,7 +230,7 @@ def decode(engine: Engine, rows: int, steps: int) -> dict[str, float]:
     for name in names:
         asked = request(name, None, steps + rows + 64, "word " * 60)
         engine.add(engine.prepare(name, asked, {}))
-    taken = []
+    taken: list[float] = []
     while len(taken) < steps:
         began = time.perf_counter()
         stats = engine.step().stats

@@ -109,7 +109,7 @@ def _preparer(*, tiny: bool) -> Preparer:
 
 def bytes_read_a_token(model: Glm4vModel) -> int:
     """Return the bytes of weights that a decode step must read, however small its batch."""
-    layers = sum(
+    layers: int = sum(
         weight.numel() * weight.element_size()
         for name, weight in model.model.language_model.state_dict().items()
         if not name.startswith("embed_tokens")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from forebay.core.request import Message, Role, TaskId, TextPart
+from forebay.core.request import Message, Role, TaskId, Terms, TextPart
 from forebay.engine.prepared import Preparer
 from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
@@ -130,7 +130,8 @@ def _logits(folder: Path, model: Glm4vModel, text: str, pictures: list[Picture])
 def _request_logits(folder: Path, model: Glm4vModel, request, images) -> torch.Tensor:
     """The bare model over a prepared prompt, without the engine: plain causal attention."""
     config = Glm4vConfig.from_folder(folder)
-    prepared = Preparer.from_folder(folder, config, 4096).prepare(TaskId("t"), request, images)
+    preparer = Preparer.from_folder(folder, config, 4096)
+    prepared = preparer.prepare(TaskId("t"), request, images, Terms())
     embeds = model.embed(torch.tensor(prepared.token_ids))
     keys = [span.sha256 for span in prepared.spans]
     if keys:
