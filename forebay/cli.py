@@ -21,7 +21,7 @@ from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
 from forebay.engine.memory import EngineMemoryError
 from forebay.logs import configure_logs
-from forebay.models.errors import CheckpointError
+from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError
@@ -34,6 +34,7 @@ EXPECTED_ERRORS = (
     ForebayError,
     NoPortError,
     ProfileError,
+    QuantizationError,
     QueueSetupError,
     SamplesError,
     SettingsError,
@@ -49,6 +50,9 @@ app = typer.Typer(
 )
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
+Quantization = Annotated[
+    str | None, typer.Option(help="How matrices are kept: auto, none, int8, fp8.")
+]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free one if taken.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
@@ -63,6 +67,7 @@ Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard i
 @app.command()
 def serve(
     model: Model = None,
+    quantization: Quantization = None,
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
@@ -75,6 +80,7 @@ def serve(
         _settings(
             sets,
             model=model,
+            quantization=quantization,
             host=host,
             port=port,
             workers=workers,
@@ -111,13 +117,16 @@ def worker(
         typer.Option(help="Unique among the queue's workers; unset: this machine's name."),
     ] = None,
     model: Model = None,
+    quantization: Quantization = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
     sets: Sets = None,
     supervised: Supervised = False,
 ) -> None:
     """Run one worker alone; needs a queue_url."""
-    settings = _settings(sets, model=model, queue_url=queue_url, data_dir=data_dir)
+    settings = _settings(
+        sets, model=model, quantization=quantization, queue_url=queue_url, data_dir=data_dir
+    )
     _leash(settings, supervised)
     from forebay.worker import main as hands  # noqa: PLC0415 - other commands load no torch
 
@@ -128,6 +137,7 @@ def worker(
 @app.command(name="demo")
 def demo_command(
     model: Model = None,
+    quantization: Quantization = None,
     port: Port = None,
     data_dir: DataDir = None,
     once: Annotated[bool, typer.Option(help="Exit after the burst.")] = False,
@@ -141,7 +151,7 @@ def demo_command(
     sets: Sets = None,
 ) -> None:
     """Run the stack and send it a burst of sample pictures at once."""
-    settings = _settings(sets, model=model, port=port, data_dir=data_dir)
+    settings = _settings(sets, model=model, quantization=quantization, port=port, data_dir=data_dir)
     with cli_stack.own_data_dir(settings) as own:
         whole = cli_stack.run_demo(
             own, samples=samples, count=count, once=once, json_file=json_file

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         description="Other names that clients may send, comma-separated.",
     )
     device: str = Field("auto", description="Device of the engine: `auto`, `cpu`, `cuda`.")
+    quantization: Literal["auto", "none", "int8", "fp8"] = Field(
+        "auto", description="How the model's matrices are kept: `auto`, `none`, `int8`, `fp8`."
+    )
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")

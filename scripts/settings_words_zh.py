@@ -5,6 +5,7 @@ WORDS_ZH = {
     "model_name": "客户端使用的模型名；留空则取自文件夹名。",
     "model_aliases": "客户端还可以使用的其他名称，用逗号分隔。",
     "device": "引擎使用的设备：`auto`、`cpu`、`cuda`。",
+    "quantization": "模型矩阵的保存方式：`auto`、`none`、`int8`、`fp8`。",
     "host": "API 监听的地址。",
     "port": "API 监听的端口。",
     "queue_url": "Valkey 或 Redis 地址（redis://、rediss://、unix://）；不设则使用自带的私有服务。",

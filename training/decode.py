@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.glm4v.positions import rope_positions
+from forebay.models.loader import load_model
 from forebay.models.processor import ImageProcessor
+from forebay.models.quantization import Quantization
 from training.language import RowAttention
 
 
@@ -36,13 +36,10 @@ class Reader:
     tokenizer: Tokenizer
 
     @classmethod
-    def load(cls, folder: Path) -> Reader:
-        """Load a checkpoint folder in single precision."""
-        model = Glm4vModel(Glm4vConfig.from_folder(folder))
-        weights = load_file(str(folder / "model.safetensors"))
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    def load(cls, folder: Path, quantization: Quantization = Quantization.NONE) -> Reader:
+        """Load a checkpoint folder in single precision, or with quantized matrices."""
         return cls(
-            model.eval(), ImageProcessor.from_folder(folder),
+            load_model(folder, quantization=quantization), ImageProcessor.from_folder(folder),
             Tokenizer.from_file(str(folder / "tokenizer.json")),
         )  # fmt: skip
 

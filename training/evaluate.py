@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from forebay.core.image_grid import GridRules, smart_resize
+from forebay.models.quantization import Quantization
 from training.ask import ask, compose
 from training.decode import Reader
 from training.draw import draw
@@ -28,6 +29,7 @@ SKILLS: tuple[Skill, ...] = ("price", "label", "colour", "count", "review")
 RULES = GridRules(min_pixels=SIZE["shortest_edge"], max_pixels=SIZE["longest_edge"])
 # Training draws from other numbers: its seeds are small multiples of 64 plus a worker's number.
 FIRST_SEED = 10**9
+Accuracy = dict[str, dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def talk_score(reader: Reader) -> float:
 
 def evaluate(
     reader: Reader, per_skill: int, seed: int = FIRST_SEED, *, show: bool = False
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> Accuracy:
     """Return accuracies by font set, skill and language."""
     result: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     languages: tuple[Language, ...] = ("en", "zh")
@@ -108,11 +110,20 @@ def evaluate(
     return {fonts: dict(skills) for fonts, skills in result.items()}
 
 
+def mean(accuracy: Accuracy) -> float:
+    """Return the mean over font sets, skills and languages."""
+    found = [
+        one for skills in accuracy.values() for kind in skills.values() for one in kind.values()
+    ]
+    return sum(found) / len(found)
+
+
 def main() -> None:
-    """Evaluate a checkpoint folder."""
+    """Evaluate a checkpoint folder; quantized, beside single precision on the same pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("forebay/demo_model"))
     parser.add_argument("--per-skill", type=int, default=400, help="pictures a skill and font set")
+    parser.add_argument("--quantization", choices=("none", "int8", "fp8"), default="none")
     parser.add_argument("--seed", type=int, default=FIRST_SEED)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--show", action="store_true", help="print some mistakes")
@@ -121,12 +132,17 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     began = time.monotonic()
-    result = evaluate(
-        Reader.load(options.model), options.per_skill, options.seed, show=options.show
-    )
+    results: dict[str, Accuracy] = {}
+    for kind in dict.fromkeys((Quantization.NONE, Quantization(options.quantization))):
+        reader = Reader.load(options.model, kind)
+        print(f"quantization {kind.value}")
+        results[kind.value] = evaluate(reader, options.per_skill, options.seed, show=options.show)
+        print(f"mean {mean(results[kind.value]):.4f}")
     if options.json:
         content = {
-            "per_skill": options.per_skill, "seed": options.seed, "accuracy": result,
+            "per_skill": options.per_skill, "seed": options.seed,
+            "quantization": options.quantization, "accuracy": results[options.quantization],
+            "mean": {kind: round(mean(found), 4) for kind, found in results.items()},
             "seconds": round(time.monotonic() - began, 1),
         }  # fmt: skip
         options.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

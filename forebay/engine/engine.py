@@ -64,6 +64,7 @@ from forebay.models.files import read_json
 from forebay.models.glm4v.config import TextConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
+from forebay.models.quantization import Quantization, choice_for
 
 GENERATION_FILE = "generation_config.json"
 URGENCY = {priority: at for at, priority in enumerate(Priority)}
@@ -132,6 +133,7 @@ class Engine:
         threads: int | None = None,
         device: str = "auto",
         dtype: torch.dtype | None = None,
+        quantization: Quantization = Quantization.AUTO,
     ) -> Engine:
         """Load a checkpoint folder.
 
@@ -141,19 +143,23 @@ class Engine:
             threads: CPU threads of the process's matrix products; torch's own choice where None.
             device: "cpu", "cuda", ... or "auto": CUDA where there is one.
             dtype: of weights and KV cache; None: the device's own, see :func:`default_dtype`.
+            quantization: how the matrices are kept; ``AUTO``: as suits machine and checkpoint.
 
         Raises:
             CheckpointError: naming the file at fault.
+            QuantizationError: the quantization that was asked for does not run on this machine.
             EngineMemoryError: one longest request would not fit beside the model.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         limits = limits or EngineLimits()
-        place = _device(device)
+        place = device_named(device)
         memory = CudaMemory(place) if place.type == "cuda" else None
         free = 0 if memory is None else memory.free()
-        dtype = dtype or default_dtype(place)
-        model = load_model(folder, dtype=dtype, device=place)
+        kept = choice_for(folder, quantization, place).quantization
+        model = load_model(
+            folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
+        )
         config = model.config
         preparer = Preparer.from_folder(folder, config, config.text.max_position_embeddings)
         return cls.sized(
@@ -446,7 +452,7 @@ def kv_blocks(limits: EngineLimits) -> int:
 
 def model_dtype(model: Glm4vModel) -> torch.dtype:
     """Return the floating type that a model computes in, whatever its weights are kept in."""
-    return model.model.language_model.embed_tokens.weight.dtype
+    return model.model.language_model.norm.weight.dtype
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -465,7 +471,8 @@ def _stop_ids(folder: Path, config: TextConfig) -> frozenset[int]:
     return frozenset(map(int, found)) if isinstance(found, list) else frozenset((int(found),))
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """Return the device of that name; "auto": CUDA where there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

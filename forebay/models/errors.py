@@ -1,4 +1,7 @@
-"""What can be wrong with a checkpoint folder. Every message names the file and the mend."""
+"""What can be wrong with a checkpoint folder, and with how it is asked for.
+
+Every message says the mend.
+"""
 
 from __future__ import annotations
 
@@ -27,3 +30,7 @@ class CorruptFileError(CheckpointError):
 
 class WeightsMismatchError(CheckpointError):
     """The weights are not those that ``config.json`` describes (missing, extra, wrong shape)."""
+
+
+class QuantizationError(Exception):
+    """The quantization that was asked for does not run on this machine; the message says why."""

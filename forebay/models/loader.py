@@ -16,11 +16,10 @@ from forebay.models.errors import CorruptFileError, WeightsMismatchError
 from forebay.models.files import read_json, require_file
 from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
+from forebay.models.quantization import EMBEDDING, HEAD, Quantization, replace_layers
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-HEAD = "lm_head.weight"
-EMBEDDING = "model.language_model.embed_tokens.weight"
 
 _OLDER_PREFIXES = (
     ("visual.", "model.visual."),
@@ -35,9 +34,22 @@ _NAMES_SHOWN = 3
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    quantization: Quantization = Quantization.NONE,
 ) -> Glm4vModel:
-    """Load a checkpoint folder, whatever floating type its files have, as ``dtype``.
+    """Load a checkpoint folder, whatever floating type its files have, to answer with it.
+
+    The model is joined (see :meth:`Glm4vModel.join`). Where it is quantized, each tensor is as it
+    is read: at no time is more than one of them in memory at its full width.
+
+    Args:
+        folder: a Hugging Face checkpoint folder.
+        dtype: the floating type of what is not quantized.
+        device: where the model is to be.
+        quantization: ``NONE``, ``INT8`` or ``FP8``.
 
     Raises:
         MissingFileError: a file is not there.
@@ -50,18 +62,30 @@ def load_model(
     with torch.device("meta"):
         model = Glm4vModel(config)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    conversions = replace_layers(model, quantization, dtype)
     found: dict[str, Tensor] = {}
     for path in _weight_files(folder):
         for name, tensor in _read(path):
             _check(path, name, tensor, wanted)
-            found[name] = tensor.to(device=device, dtype=dtype)
-    if config.tie_word_embeddings and EMBEDDING in found:
-        found[HEAD] = found[EMBEDDING]
+            if name in conversions:
+                found.update(conversions[name](tensor.to(device)))
+            else:
+                found[name] = tensor.to(device=device, dtype=dtype)
+    if config.tie_word_embeddings:
+        _tie(found)
     _check_complete(folder, found, wanted)
     model.load_state_dict(found, assign=True)
-    if config.tie_word_embeddings:
+    if config.tie_word_embeddings and f"{HEAD}.weight" not in conversions:
         model.lm_head.weight = model.model.language_model.embed_tokens.weight
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval().join()
+    return model
+
+
+def _tie(found: dict[str, Tensor]) -> None:
+    """Make the head's tensors those of the embedding table, where that was read."""
+    for part in ("weight", "scale"):
+        if f"{EMBEDDING}.{part}" in found:
+            found[f"{HEAD}.{part}"] = found[f"{EMBEDDING}.{part}"]
 
 
 def _weight_files(folder: Path) -> list[Path]:

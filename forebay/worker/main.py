@@ -10,9 +10,10 @@ import structlog
 
 from forebay.config import Settings, SettingsError
 from forebay.core.image_grid import MAX_ASPECT_RATIO
-from forebay.engine.engine import Engine
+from forebay.engine.engine import Engine, device_named
 from forebay.engine.limits import EngineLimits
 from forebay.logs import configure_logs
+from forebay.models.quantization import Quantization, choice_for
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect
 from forebay.queue.redis_queue import RedisQueue
@@ -43,6 +44,7 @@ def run(settings: Settings, name: str) -> None:
     Raises:
         SettingsError: no queue_url is set.
         CheckpointError: the model's folder cannot be served.
+        QuantizationError: the quantization that is set does not run on this machine.
         EngineMemoryError: the model and one longest request do not fit the device.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
     """
@@ -64,12 +66,22 @@ def run(settings: Settings, name: str) -> None:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Load the checkpoint and run a picture through it, so that the first request is not slow."""
+    """Load the checkpoint and run a picture through it, so that the first request is not slow.
+
+    Raises:
+        CheckpointError: the model's folder cannot be served.
+        QuantizationError: the quantization that is set does not run on this machine.
+    """
+    choice = choice_for(
+        settings.model_folder, Quantization(settings.quantization), device_named(settings.device)
+    )
+    log.info("quantization", kept_as=choice.quantization.value, reason=choice.reason)
     engine = Engine.from_folder(
         settings.model_folder,
         limits=engine_limits(settings),
         threads=settings.engine_threads or None,
         device=settings.device,
+        quantization=choice.quantization,
     )
     engine.warm_up()
     return engine

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from forebay.models.quantized_layers import QuantizedLinear
+
+ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+"""Whether products in single precision may go to oneDNN; see docs/adr/0020."""
+
+ONEDNN_FROM = 2**22
+"""Multiply-adds from which oneDNN is worth its dearer call."""
 
 
 class RMSNorm(nn.Module):
@@ -18,3 +29,72 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Linear(nn.Linear):
+    """A linear layer whose inference in single precision is fast on every x86 CPU.
+
+    Torch's product goes to a library that leaves half of the vector width of other makers' CPUs
+    unused; oneDNN, which torch carries as well, does not.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name for it)
+        """Map [..., in_features] to [..., out_features]."""
+        if _onednn_pays(input, self.weight):
+            out: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+                input, self.weight, self.bias, "none", [], ""
+            )
+            return out
+        return F.linear(input, self.weight, self.bias)
+
+
+def _onednn_pays(x: Tensor, weight: Tensor) -> bool:
+    if not ONEDNN or torch.is_grad_enabled() or x.device.type != "cpu":
+        return False
+    multiply_adds = x.numel() * weight.shape[0]
+    return x.dtype == weight.dtype == torch.float32 and multiply_adds >= ONEDNN_FROM
+
+
+def joined(parts: Sequence[nn.Linear | QuantizedLinear]) -> nn.Module:
+    """Return one layer that says what ``parts``, layers of one input, say one after the other."""
+    quantized = [part for part in parts if isinstance(part, QuantizedLinear)]
+    if quantized:
+        return type(quantized[0]).joined(quantized)
+    weights: list[Tensor] = [part.weight for part in parts]
+    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
+    return linear_of(torch.cat(weights), torch.cat(biases) if biases else None)
+
+
+def linear_of(weight: Tensor, bias: Tensor | None) -> Linear:
+    """Return the layer of a matrix [out, in] and a bias [out]."""
+    rows, columns = weight.shape
+    layer = Linear(columns, rows, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=weight.requires_grad)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=bias.requires_grad)
+    return layer
+
+
+class GatedMLP(nn.Module):
+    """Gated MLP whose gate and up projection are two matrices in a checkpoint."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(width, inner, bias=False)
+        self.up_proj = Linear(width, inner, bias=False)
+        self.down_proj = Linear(inner, width, bias=False)
+        self.gate_up_proj: nn.Module | None = None
+
+    def join(self) -> None:
+        """Make the gate and the up projection one matrix, for inference."""
+        self.gate_up_proj = joined((self.gate_proj, self.up_proj))
+        del self.gate_proj, self.up_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, width] to [N, width]."""
+        if self.gate_up_proj is None:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        else:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from forebay.models.glm4v.config import Glm4vConfig
-from forebay.models.glm4v.text import Attend, Decoder
-from forebay.models.glm4v.vision import VisionTower
+from forebay.models.glm4v.layers import GatedMLP, Linear
+from forebay.models.glm4v.text import Attend, Decoder, TextAttention
+from forebay.models.glm4v.vision import PatchEmbed, VisionTower
 
 
 class _Backbone(nn.Module):
@@ -19,15 +20,24 @@ class _Backbone(nn.Module):
 
 
 class Glm4vModel(nn.Module):
-    """Vision tower, projector, decoder and head; ``state_dict`` names are the checkpoint's."""
+    """Vision tower, projector, decoder and head; ``state_dict`` names are the checkpoint's.
+
+    They are until :meth:`join`, which a model that is only to answer goes through.
+    """
 
     def __init__(self, config: Glm4vConfig) -> None:
         super().__init__()
         self.config = config
         self.model = _Backbone(config)
-        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.language_model.embed_tokens.weight
+
+    def join(self) -> None:
+        """Make matrices that multiply one input one matrix, throughout. There is no way back."""
+        for module in list(self.modules()):
+            if isinstance(module, TextAttention | GatedMLP | PatchEmbed):
+                module.join()
 
     @property
     def visual(self) -> VisionTower:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forebay.models.glm4v.config import TextConfig
-from forebay.models.glm4v.layers import RMSNorm
+from forebay.models.glm4v.layers import Linear, RMSNorm, joined
 
 
 class Attend(Protocol):
@@ -35,28 +35,50 @@ class TextAttention(nn.Module):
         self.layer = layer
         self.head_dim = config.head_dim
         width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(width, config.num_attention_heads * config.head_dim, bias=True)
-        self.k_proj = nn.Linear(width, kv_width, bias=True)
-        self.v_proj = nn.Linear(width, kv_width, bias=True)
-        self.o_proj = nn.Linear(config.num_attention_heads * config.head_dim, width, bias=False)
+        q_width = config.num_attention_heads * config.head_dim
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.q_proj = Linear(width, q_width, bias=True)
+        self.k_proj = Linear(width, kv_width, bias=True)
+        self.v_proj = Linear(width, kv_width, bias=True)
+        self.o_proj = Linear(q_width, width, bias=False)
+        self.qkv_proj: nn.Module | None = None
+
+    def join(self) -> None:
+        """Make the three projections of the input one matrix, for inference."""
+        self.qkv_proj = joined((self.q_proj, self.k_proj, self.v_proj))
+        del self.q_proj, self.k_proj, self.v_proj
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         """Map [T, hidden] to [T, hidden]."""
         tokens = x.shape[0]
-        q = self.q_proj(x).view(tokens, -1, self.head_dim)
-        k = self.k_proj(x).view(tokens, -1, self.head_dim)
-        v = self.v_proj(x).view(tokens, -1, self.head_dim)
-        out = attend(self.layer, _rotate(q, *rotary), _rotate(k, *rotary), v)
+        heads = self._project(x).view(tokens, -1, self.head_dim)
+        turned, v = heads.tensor_split((self.heads + self.kv_heads,), dim=1)
+        q, k = _rotate(turned, *rotary).tensor_split((self.heads,), dim=1)
+        out = attend(self.layer, q, k, v)
         mixed: Tensor = self.o_proj(out.reshape(tokens, -1))
         return mixed
 
+    def _project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values side by side."""
+        if self.qkv_proj is None:
+            return torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=-1)
+        out: Tensor = self.qkv_proj(x)
+        return out
+
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate neighbouring pairs of the first dimensions; the rest pass through."""
-    width = cos.shape[-1]
-    turned, passed = x[..., :width], x[..., width:]
-    swapped = torch.stack((-turned[..., 1::2], turned[..., 0::2]), dim=-1).flatten(-2)
-    turned = turned * cos.to(x.dtype) + swapped * sin.to(x.dtype)
+    """Rotate neighbouring pairs of the first dimensions; the rest pass through.
+
+    Args:
+        x: [T, heads, width].
+        cos: cosines of the pairs' angles, [T, 1, pairs].
+        sin: sines of the same.
+    """
+    pairs = cos.shape[-1]
+    turned, passed = x[..., : 2 * pairs], x[..., 2 * pairs :]
+    even, odd = turned[..., 0::2], turned[..., 1::2]
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
     return torch.cat((turned, passed), dim=-1)
 
 
@@ -65,8 +87,8 @@ class TextMLP(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj = Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [T, hidden] to [T, hidden]."""
@@ -119,7 +141,8 @@ class Decoder(nn.Module):
         Returns:
             Hidden states [T, hidden] after the last norm.
         """
-        rotary = self._rotary(positions)
+        cos, sin = self._rotary(positions)
+        rotary = cos.to(embeds.dtype), sin.to(embeds.dtype)
         x = embeds
         for layer in self.layers:
             x = layer(x, rotary, attend)
@@ -127,7 +150,7 @@ class Decoder(nn.Module):
         return out
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [T, 1, rotary_dim]; each section of the angles has its own axis."""
+        """Cosines and sines [T, 1, rotary_dim / 2]; each section of the angles has its own axis."""
         config = self.config
         dim = config.rotary_dim
         exponents = torch.arange(0, dim, 2, dtype=torch.float, device=positions.device) / dim
@@ -135,6 +158,5 @@ class Decoder(nn.Module):
         axis = torch.cat(
             [torch.full((size,), at % 3) for at, size in enumerate(config.mrope_section)]
         ).to(positions.device)
-        angles = positions.float()[axis].t() * inverse
-        angles = angles.repeat_interleave(2, dim=-1).unsqueeze(1)
+        angles = (positions.float()[axis].t() * inverse).unsqueeze(1)
         return angles.cos(), angles.sin()

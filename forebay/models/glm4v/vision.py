@@ -5,6 +5,7 @@ Source: ``Glm4vVisionModel`` of Hugging Face ``transformers``; parameter names a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forebay.models.glm4v.config import VisionConfig
-from forebay.models.glm4v.layers import RMSNorm
+from forebay.models.glm4v.layers import GatedMLP, Linear, RMSNorm, linear_of
 from forebay.models.varlen import Bounds, attend_packed
 
 Grid = tuple[int, int]
+
+PATCHES_A_PASS = 2048
+"""A CPU takes pictures of this many patches at once: more would only leave its caches."""
+
+NARROW_FROM = 512
+NARROW_ROWS = 1296
+"""Patches from which a picture's attention is narrow, and how many attend at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +98,26 @@ class PatchEmbed(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
-        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, kernel, kernel)
+        self.proj: nn.Conv3d | Linear = nn.Conv3d(
+            config.in_channels, config.hidden_size, kernel, kernel
+        )
+
+    def join(self) -> None:
+        """Sum the halves of the kernel once, for inference."""
+        if isinstance(self.proj, nn.Conv3d):
+            self.proj = linear_of(self._matrix(self.proj), self.proj.bias)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map pixels [N, channels * patch * patch] to [N, hidden]."""
-        weight = self.proj.weight.sum(dim=2).flatten(1)
-        return F.linear(patches.to(weight.dtype), weight, self.proj.bias)
+        patches = patches.to(self.proj.weight.dtype)
+        if isinstance(self.proj, nn.Conv3d):
+            return F.linear(patches, self._matrix(self.proj), self.proj.bias)
+        out: Tensor = self.proj(patches)
+        return out
+
+    @staticmethod
+    def _matrix(kernel: nn.Conv3d) -> Tensor:
+        return kernel.weight.sum(dim=2).flatten(1)
 
 
 class PositionEmbedding(nn.Module):
@@ -120,30 +142,37 @@ class PositionEmbedding(nn.Module):
 
 
 class VisionAttention(nn.Module):
-    """Full attention inside each picture."""
+    """Full attention inside each picture.
+
+    ``narrow``: attend to long pictures in bfloat16. Set with INT8 weights on a CPU that multiplies
+    bfloat16: single precision would take longer there than all INT8 products together.
+    """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
+        self.narrow = False
         self.heads = config.num_heads
-        self.qkv = nn.Linear(config.hidden_size, config.hidden_size * 3, bias=config.attention_bias)
-        self.proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv = Linear(config.hidden_size, config.hidden_size * 3, bias=config.attention_bias)
+        self.proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Attend over packed patches [N, hidden]."""
         count, hidden = x.shape
-        q, k, v = self.qkv(x).view(count, 3, self.heads, -1).unbind(1)
-        q, k = _rotate(q, *rotary), _rotate(k, *rotary)
+        heads = self.qkv(x).view(count, 3 * self.heads, -1)
+        turned, v = heads.tensor_split((2 * self.heads,), dim=1)
+        q, k = _rotate(turned, *rotary).chunk(2, dim=1)
         if grids.bounds is not None:
             together = attend_packed(q, k, v, grids.bounds, grids.bounds, causal=False)
             attended: Tensor = self.proj(together.reshape(count, hidden))
             return attended
         out = torch.empty_like(v) if len(grids.groups) > 1 else v
         for length, index in grids.groups:
+            attend = _attend_narrow if self.narrow and length >= NARROW_FROM else _attend
             if index is None:
-                parts = (t.view(-1, length, self.heads, t.shape[-1]) for t in (q, k, v))
-                out = _attend(*parts).reshape(count, self.heads, -1)
+                parts = (t.unflatten(0, (-1, length)) for t in (q, k, v))
+                out = attend(*parts).reshape(count, self.heads, -1)
             else:
-                out[index] = _attend(q[index], k[index], v[index])
+                out[index] = attend(q[index], k[index], v[index])
         mixed: Tensor = self.proj(out.reshape(count, hidden))
         return mixed
 
@@ -154,27 +183,33 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
+def _attend_narrow(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as :func:`_attend`, in bfloat16, the sums of the softmax in single precision.
+
+    One head of one picture at a time: its scores stay in the cache, and a picture's result does
+    not depend on the others.
+    """
+    out = torch.empty_like(v)
+    narrow = ((q * q.shape[-1] ** -0.5), k, v)
+    heads = (t.bfloat16().transpose(1, 2).contiguous().flatten(0, 1) for t in narrow)
+    places = out.transpose(1, 2).unbind(0)
+    targets = [target for picture in places for target in picture.unbind(0)]
+    for target, one, keys, values in zip(targets, *heads, strict=True):
+        for rows, place in zip(
+            torch.split(one, NARROW_ROWS), torch.split(target, NARROW_ROWS), strict=True
+        ):
+            place.copy_((rows @ keys.t()).softmax(-1) @ values)
+    return out
+
+
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the halves of every head, in fp32 as the reference does."""
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    """Rotate the halves of every head [N, heads, width], in fp32 as the reference does.
 
-
-class VisionMLP(nn.Module):
-    """Gated MLP of a vision block; its inner width is the decoder's hidden size."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        inner = config.out_hidden_size
-        self.gate_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, inner, bias=False)
-        self.down_proj = nn.Linear(inner, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, hidden] to [N, hidden]."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
+    ``cos`` and ``sin`` of the angles: [N, 1, width / 2].
+    """
+    first, second = x.float().chunk(2, dim=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat(turned, dim=-1).to(x.dtype)
 
 
 class VisionBlock(nn.Module):
@@ -185,7 +220,7 @@ class VisionBlock(nn.Module):
         self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.attn = VisionAttention(config)
-        self.mlp = VisionMLP(config)
+        self.mlp = GatedMLP(config.hidden_size, config.out_hidden_size)
 
     def forward(self, x: Tensor, grids: PackedGrids, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Map packed patches [N, hidden] to [N, hidden]."""
@@ -194,23 +229,18 @@ class VisionBlock(nn.Module):
         return x + fed
 
 
-class Projector(nn.Module):
+class Projector(GatedMLP):
     """From merged patches to the decoder's embedding space."""
 
     def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        width, inner = config.out_hidden_size, config.intermediate_size
-        self.proj = nn.Linear(width, width, bias=False)
+        width = config.out_hidden_size
+        super().__init__(width, config.intermediate_size)
+        self.proj = Linear(width, width, bias=False)
         self.post_projection_norm = nn.LayerNorm(width)
-        self.gate_proj = nn.Linear(width, inner, bias=False)
-        self.up_proj = nn.Linear(width, inner, bias=False)
-        self.down_proj = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [visual tokens, out_hidden] to the same shape."""
-        x = F.gelu(self.post_projection_norm(self.proj(x)))
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
+        return super().forward(F.gelu(self.post_projection_norm(self.proj(x))))
 
 
 class VisionTower(nn.Module):
@@ -224,7 +254,7 @@ class VisionTower(nn.Module):
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
         self.merger = Projector(config)
         self.post_conv_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.downsample = nn.Conv2d(
+        self.downsample: nn.Module = nn.Conv2d(
             config.hidden_size,
             config.out_hidden_size,
             config.spatial_merge_size,
@@ -243,8 +273,15 @@ class VisionTower(nn.Module):
         Returns:
             Visual tokens [N / merge_unit, out_hidden] in the same order.
         """
-        merge = self.config.spatial_merge_size
-        packed = PackedGrids.build(grids, merge, patches.device)
+        passes = _passes(grids) if _splits(patches) else [list(grids)]
+        if len(passes) == 1:
+            return self._encode(patches, grids)
+        parts = torch.split(patches, [sum(map(math.prod, part)) for part in passes])
+        encoded = (self._encode(*one) for one in zip(parts, passes, strict=True))
+        return torch.cat(list(encoded))
+
+    def _encode(self, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
+        packed = PackedGrids.build(grids, self.config.spatial_merge_size, patches.device)
         x = self.post_conv_layernorm(self.patch_embed(patches))
         x = x + self.embeddings(packed)
         rotary = self._rotary(packed)
@@ -253,19 +290,39 @@ class VisionTower(nn.Module):
         return self._project(self.post_layernorm(x))
 
     def _rotary(self, grids: PackedGrids) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [N, 1, head_dim] of the row and column angles."""
+        """Cosines and sines [N, 1, head_dim / 2] of the row and column angles."""
         half = self.config.head_dim // 2
         exponents = torch.arange(0, half, 2, dtype=torch.float, device=grids.rows.device) / half
         inverse = 1.0 / self.config.rope_theta**exponents
         angles = torch.cat(
             (grids.rows[:, None] * inverse, grids.columns[:, None] * inverse), dim=-1
         )
-        angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
+        angles = angles.unsqueeze(1)
         return angles.cos(), angles.sin()
 
     def _project(self, x: Tensor) -> Tensor:
         """Merge each ``merge_unit`` patches (a convolution over one cell is a matrix product)."""
         cells = x.view(-1, self.config.merge_unit, x.shape[-1]).transpose(1, 2).flatten(1)
-        merged = F.linear(cells, self.downsample.weight.flatten(1), self.downsample.bias)
+        if isinstance(self.downsample, nn.Conv2d):
+            merged = F.linear(cells, self.downsample.weight.flatten(1), self.downsample.bias)
+        else:
+            merged = self.downsample(cells)
         out: Tensor = self.merger(merged)
         return out
+
+
+def _splits(patches: Tensor) -> bool:
+    return patches.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def _passes(grids: Sequence[Grid]) -> list[list[Grid]]:
+    """Cut a batch of pictures where it would exceed ``PATCHES_A_PASS``."""
+    passes: list[list[Grid]] = []
+    room = 0
+    for grid in grids:
+        if math.prod(grid) > room:
+            passes.append([])
+            room = PATCHES_A_PASS
+        passes[-1].append(grid)
+        room -= math.prod(grid)
+    return passes
