@@ -68,7 +68,7 @@ class QuantizedLinear(nn.Module):
     @classmethod
     def joined(cls, parts: Sequence[QuantizedLinear]) -> Self:
         """Return one layer that says what ``parts`` say, one after the other."""
-        biases = [part.bias for part in parts if part.bias is not None]
+        biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
         return cls(
             torch.cat([part.weight for part in parts]),
             torch.cat([part.scale for part in parts]),

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from forebay.models.quantized_layers import QuantizedLinear
 
-ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+_ONEDNN_BUILT: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+ONEDNN = _ONEDNN_BUILT and platform.machine() in ("x86_64", "AMD64")
 """Whether products in single precision may go to oneDNN; see docs/adr/0020."""
 
 ONEDNN_FROM = 2**22
