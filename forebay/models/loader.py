@@ -43,7 +43,7 @@ def load_model(
     """Load a checkpoint folder, whatever floating type its files have, to answer with it.
 
     The model is joined (see :meth:`Glm4vModel.join`). Where it is quantized, each tensor is as it
-    is read: at no time is more than one of them in memory at its full width.
+    is read: at no time are more than two of them in memory at their full width.
 
     Args:
         folder: a Hugging Face checkpoint folder.
@@ -62,7 +62,7 @@ def load_model(
     with torch.device("meta"):
         model = Glm4vModel(config)
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    conversions = replace_layers(model, quantization, dtype)
+    conversions = replace_layers(model, quantization, dtype, torch.device(device))
     found: dict[str, Tensor] = {}
     for path in _weight_files(folder):
         for name, tensor in _read(path):

@@ -142,7 +142,7 @@ def _check(asked: Quantization, machine: Machine) -> None:
 
 
 def replace_layers(
-    model: Glm4vModel, kind: Quantization, dtype: torch.dtype
+    model: Glm4vModel, kind: Quantization, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Conversion]:
     """Put 8-bit layers into an empty model; return what each of their weights is stored as.
 
@@ -150,6 +150,7 @@ def replace_layers(
         model: a model on the device "meta".
         kind: not ``AUTO``.
         dtype: the floating type of what is not quantized.
+        device: where the model is to run.
 
     Returns:
         By the weight's name in the checkpoint: from the weight to the tensors of the new layer.
@@ -157,12 +158,12 @@ def replace_layers(
     conversions: dict[str, Conversion] = {}
     for name, module in list(model.named_modules()):
         layer = _replacement(name, module, kind, dtype)
-        if layer is None:
+        if layer is None or (device.type == "cuda" and not _fits_cuda(layer)):
             continue
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], layer)
         conversions[f"{name}.weight"] = Conversion(name, type(layer).stored)
-    narrow = kind is Quantization.INT8 and dtype == torch.float32 and bool(_BF16 & _cpu_flags())
+    narrow = kind is Quantization.INT8 and device.type == "cpu" and bool(_BF16 & _cpu_flags())
     for module in model.modules():
         if isinstance(module, VisionAttention):
             module.narrow = narrow
@@ -191,14 +192,14 @@ def _replacement(
             return Int8Embedding(*_empty(module.weight, torch.int8), dtype)
         case Quantization.INT8, nn.Linear() | nn.Conv2d():
             return Int8Linear(*_empty(module.weight, torch.int8), module.bias)
-        case Quantization.FP8, nn.Linear() | nn.Conv2d() if _fp8_fits(name, module):
+        case Quantization.FP8, nn.Linear() | nn.Conv2d() if name != HEAD:
             return Float8Linear(*_empty(module.weight, torch.float8_e4m3fn), module.bias)
     return None
 
 
-def _fp8_fits(name: str, module: nn.Linear | nn.Conv2d) -> bool:
-    sides = module.weight.flatten(1).shape
-    return name != HEAD and not any(side % CUDA_MULTIPLE for side in sides)
+def _fits_cuda(layer: QuantizedLinear | Int8Embedding) -> bool:
+    """Whether CUDA multiplies a matrix; an embedding table may be a tied head's matrix too."""
+    return not any(side % CUDA_MULTIPLE for side in layer.weight.shape)
 
 
 def _empty(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay.models import loader
 from forebay.models.errors import QuantizationError
 from forebay.models.glm4v import vision
 from forebay.models.glm4v.config import Glm4vConfig
@@ -133,11 +135,23 @@ def test_int8_weights_take_at_most_three_tenths_of_the_memory() -> None:
     with torch.device("meta"):
         whole = Glm4vModel(Glm4vConfig.from_dict(config))
         small = Glm4vModel(Glm4vConfig.from_dict(config))
-    replace_layers(small, Quantization.INT8, torch.float32)
+    replace_layers(small, Quantization.INT8, torch.float32, torch.device("cpu"))
     for model in (whole, small):
         model.join()
     assert sum(p.numel() for p in whole.parameters()) > 140e6
     assert held_bytes(small) <= 0.3 * held_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", [Quantization.INT8, Quantization.FP8])
+def test_cuda_keeps_matrices_in_float_whose_sides_its_kernels_refuse(kind: Quantization) -> None:
+    with torch.device("meta"):
+        model = Glm4vModel(Glm4vConfig.from_dict(config_dict(TINY, build_tokenizer())))
+    shapes = {name: one.shape for name, one in model.named_parameters()}
+    conversions = replace_layers(model, kind, torch.bfloat16, torch.device("cuda"))
+    assert len(conversions) > 10
+    sides = [side for name in conversions for side in (shapes[name][0], shapes[name][1:].numel())]
+    assert not any(side % 16 for side in sides)
+    assert "lm_head.weight" not in conversions
 
 
 def held_bytes(model: torch.nn.Module) -> int:
@@ -160,6 +174,25 @@ def test_a_quantized_model_says_nearly_what_the_whole_one_says(
         expected, got = (model.visual(patches, [(4, 8)]) for model in (whole, small))
     limit = 0.05 if kind is Quantization.INT8 else 0.25
     assert 0 < (got - expected).norm() <= limit * expected.norm()
+
+
+def test_a_weight_is_let_go_once_it_is_quantized(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, alive, most = loader._read, [], 0
+
+    def watched(path: Path):
+        nonlocal most
+        for name, tensor in read(path):
+            if name.endswith("_proj.weight"):
+                alive.append(weakref.ref(tensor))
+            most = max(most, sum(one() is not None for one in alive))
+            yield name, tensor
+
+    monkeypatch.setattr(loader, "_read", watched)
+    load_model(folder, quantization=Quantization.INT8)
+    assert len(alive) > 10
+    assert most <= 2
 
 
 def test_what_stays_in_floating_point(folder: Path) -> None:
