@@ -132,7 +132,7 @@ def ratio(bursts: list[Burst], field: str) -> float:
         statistics.median(getattr(burst, field) for burst in bursts if burst.kind == kind.value)
         for kind in KINDS
     ]
-    return round(medians[0] / medians[1], 3)
+    return round(float(medians[0] / medians[1]), 3)
 
 
 def main() -> None:
