@@ -104,7 +104,9 @@ def _preparer(*, tiny: bool) -> Preparer:
         config = Glm4vConfig.from_folder(path)
         if not tiny:
             config = replace(config, text=TRUE_TEXT, vision=TRUE_VISION)
-        return Preparer.from_folder(path, config, config.text.max_position_embeddings)
+        text = config.text
+        stop_ids = frozenset(text.eos_token_ids)
+        return Preparer.from_folder(path, config, text.max_position_embeddings, stop_ids)
 
 
 def bytes_read_a_token(model: Glm4vModel) -> int:

@@ -45,6 +45,13 @@ class MissingPartError(InvalidRequestError):
     mend = "Send the missing part; `/predict` takes multipart `image` and `prompt`."
 
 
+class InvalidConstraintError(InvalidRequestError):
+    """The JSON schema, expression or list that an answer must follow is wrong or too complex."""
+
+    code = "invalid_constraint"
+    mend = "Correct the keyword or the place that the message names, or ask for something simpler."
+
+
 class ModelNotFoundError(ForebayError):
     """The request names a model that is not served here."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -33,27 +34,85 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's bytes and its log-probability, and those of the likeliest tokens at its place.
+
+    The probabilities are the model's own: the log-softmax of its logits, before penalties,
+    temperature, truncation and constraint.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+    def to_json(self) -> list[Any]:
+        """Return the compact JSON form. A byte is one character: half a letter must survive."""
+        top = [[token.decode("latin-1"), logprob] for token, logprob in self.top]
+        return [self.token.decode("latin-1"), self.logprob, top]
+
+    @classmethod
+    def from_json(cls, raw: Sequence[Any]) -> TokenLogprob:
+        """Read the JSON form."""
+        token, logprob, top = raw
+        pairs = tuple((str(one).encode("latin-1"), float(value)) for one, value in top)
+        return cls(str(token).encode("latin-1"), float(logprob), pairs)
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """New text of one sequence. ``text`` never ends inside a character."""
+    """New text of one answer to a task; ``index`` says which, where several were asked for.
+
+    ``text`` never ends inside a character. ``logprobs``: of the tokens since the last delta.
+    """
 
     task_id: TaskId
     text: str
     tokens: int
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New text of one of a task's answers, and the log-probabilities of its tokens."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole answer. ``text`` is equal to its deltas joined, and so are the ``logprobs``."""
+
+    text: str
+    reason: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A sequence has its whole answer. ``text`` is all of it, equal to the deltas joined."""
+    """A task has its answer; where several were asked for, ``others`` has those after the first.
+
+    ``usage`` counts the prompt once, and the tokens of every answer.
+    """
 
     task_id: TaskId
     text: str
     reason: FinishReason
     usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Choice, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Every answer, in the order of their indexes."""
+        return (Choice(self.text, self.reason, self.logprobs), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A sequence cannot be answered; ``code`` is one of ``forebay.core.errors``."""
+    """A task cannot be answered; ``code`` is one of ``forebay.core.errors``."""
 
     task_id: TaskId
     code: str

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NewType
+
+from forebay.core.constraint import Constraint
 
 TaskId = NewType("TaskId", str)
 Tenant = NewType("Tenant", str)
@@ -86,28 +88,70 @@ def _part_from_dict(raw: Mapping[str, Any]) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen and when to stop. ``temperature`` 0 is greedy."""
+    """How the next token is chosen, when to stop, and what to tell of it. The names are vLLM's.
+
+    Attributes:
+        max_tokens: most tokens of an answer.
+        temperature: 0 is greedy.
+        top_p: the likeliest tokens that hold this share of the mass are kept; 1 keeps all.
+        top_k: so many of the likeliest tokens are kept; 0 keeps all.
+        min_p: tokens at least this share as likely as the likeliest are kept; 0 keeps all.
+        repetition_penalty: divides a positive logit, multiplies a negative one, of every token
+            that stands in the prompt or the answer; 1 does nothing.
+        presence_penalty: taken from the logit of every token of the answer.
+        frequency_penalty: taken from it once for every time that the token stands there.
+        seed: the same seed gives the same answer; None: drawn when the request is prepared.
+        stop: texts before which the answer ends.
+        stop_token_ids: tokens at which the answer ends, beside the model's own.
+        min_tokens: neither of the ends above comes before so many tokens.
+        ignore_eos: the model's own end tokens are tokens like others.
+        logprobs: None: none are told; else those of each token and of so many of the likeliest.
+        n: answers to give.
+        constraint: what the answer must look like.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    n: int = 1
+    constraint: Constraint | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            "stop": list(self.stop),
-        }
+        """Return the JSON form: what is not as it is by default."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        raw = {name: value for name, value in values.items() if value != getattr(_PLAIN, name)}
+        for name in raw.keys() & {"stop", "stop_token_ids"}:
+            raw[name] = list(raw[name])
+        if self.constraint is not None:
+            raw["constraint"] = self.constraint.to_dict()
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> SamplingParams:
-        """Read the JSON form."""
-        return cls(**{**raw, "stop": tuple(raw.get("stop", ()))})
+        """Read the JSON form. Raises KeyError, TypeError or ValueError when it is not one."""
+        constraint = raw.get("constraint")
+        return cls(
+            **{
+                **raw,
+                "stop": tuple(raw.get("stop", ())),
+                "stop_token_ids": tuple(raw.get("stop_token_ids", ())),
+                "constraint": None if constraint is None else Constraint.from_dict(constraint),
+            }
+        )
+
+
+_PLAIN = SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +200,17 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a request will take of the device, in tokens, known before any picture is decoded."""
+    """What a request will take of the device, in tokens, known before any picture is decoded.
+
+    ``output_tokens``: of each of its ``choices``.
+    """
 
     visual_tokens: int
     text_tokens: int
     output_tokens: int
+    choices: int = 1
 
     @property
     def total(self) -> int:
         """Tokens of KV cache that the request may come to hold."""
-        return self.visual_tokens + self.text_tokens + self.output_tokens
+        return self.choices * (self.visual_tokens + self.text_tokens + self.output_tokens)

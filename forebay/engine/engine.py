@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,15 +18,7 @@ from forebay.core.errors import (
     PromptTooLongError,
     TaskExpiredError,
 )
-from forebay.core.events import (
-    EngineEvent,
-    Failed,
-    Finished,
-    FinishReason,
-    StepStats,
-    TokenDelta,
-    Usage,
-)
+from forebay.core.events import EngineEvent, Failed, Finished, StepStats
 from forebay.core.request import (
     ImagePart,
     InferenceRequest,
@@ -39,7 +30,7 @@ from forebay.core.request import (
     Terms,
     TextPart,
 )
-from forebay.engine.detokenizer import Detokenizer
+from forebay.engine.answers import Answers
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.kv_blocks import BlockPool
@@ -57,7 +48,6 @@ from forebay.engine.memory_profile import (
 )
 from forebay.engine.prepared import PreparedRequest, Preparer
 from forebay.engine.runner import Runner
-from forebay.engine.sampler import sample
 from forebay.engine.scheduler import Plan, Scheduler
 from forebay.engine.sequence import Chunk, Sequence
 from forebay.models.files import read_json
@@ -76,15 +66,6 @@ class StepResult:
 
     events: list[EngineEvent]
     stats: StepStats
-
-
-@dataclass(slots=True)
-class _Answer:
-    """An answer in the making."""
-
-    request: PreparedRequest
-    detokenizer: Detokenizer
-    unreported: int = 0
 
 
 class Engine:
@@ -106,7 +87,6 @@ class Engine:
         blocks = kv_blocks(limits)
         self.memory = memory
         self._preparer = preparer
-        self._stop_ids = stop_ids
         self._limits = limits
         self._pool = BlockPool(blocks, limits.kv_block)
         encoder: EncoderCache[Tensor] = EncoderCache(limits.encoder_cache_bytes)
@@ -122,7 +102,7 @@ class Engine:
             )
         self._runner = Runner(model, cache, encoder, device, gpu)
         self._scheduler = Scheduler(limits, self._pool, encoder)
-        self._answers: dict[TaskId, _Answer] = {}
+        self._answers = Answers(preparer.tokenizer, stop_ids)
 
     @classmethod
     def from_folder(
@@ -161,10 +141,10 @@ class Engine:
             folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
         )
         config = model.config
-        preparer = Preparer.from_folder(folder, config, config.text.max_position_embeddings)
-        return cls.sized(
-            model, preparer, _stop_ids(folder, config.text), limits, place, memory, free
-        )
+        stop_ids = _stop_ids(folder, config.text)
+        longest = config.text.max_position_embeddings
+        preparer = Preparer.from_folder(folder, config, longest, stop_ids)
+        return cls.sized(model, preparer, stop_ids, limits, place, memory, free)
 
     @classmethod
     def sized(
@@ -250,35 +230,30 @@ class Engine:
         """Take a prepared request among the waiting.
 
         Raises:
-            InvalidRequestError: a sequence with this id is here.
+            InvalidRequestError: a task with this id is here.
             PromptTooLongError: it was prepared for an engine with a larger KV cache.
         """
         if prepared.task_id in self._answers:
             raise InvalidRequestError(f"task {prepared.task_id} is in the engine already")
-        sequence = Sequence(
-            prepared.task_id,
-            list(prepared.token_ids),
-            prepared.spans,
-            prepared.max_tokens,
-            urgency=URGENCY[prepared.terms.priority],
-            deadline=prepared.terms.deadline,
-        )
+        names = self._answers.open(prepared)
         try:
-            self._scheduler.add(sequence)
+            for name in names:
+                self._scheduler.add(_sequence(name, prepared))
         except ValueError as error:
+            self.abort(prepared.task_id)
             raise PromptTooLongError(str(error)) from error
-        detokenizer = Detokenizer(self._preparer.tokenizer.decode, prepared.sampling.stop)
-        self._answers[prepared.task_id] = _Answer(prepared, detokenizer)
 
     def abort(self, task_id: TaskId) -> bool:
-        """Drop a sequence, without an event; False when it is not here."""
-        self._answers.pop(task_id, None)
-        return self._scheduler.remove(task_id) is not None
+        """Drop a task, without an event; False when it is not here."""
+        names = self._answers.drop(task_id)
+        for name in names:
+            self._scheduler.remove(name)
+        return len(names) > 0
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._answers)
+        return len(self._answers) > 0
 
     @property
     def running_ids(self) -> list[TaskId]:
@@ -318,7 +293,7 @@ class Engine:
         scheduled = time.perf_counter()
         self._runner.encode(
             {
-                span.sha256: self._answers[owner.task_id].request.images[span.sha256]
+                span.sha256: self._answers.request(owner.task_id).images[span.sha256]
                 for owner, span in plan.images
             }
         )
@@ -380,67 +355,43 @@ class Engine:
         return self.step().events if self.has_work else []
 
     def _expire(self, now: float) -> list[EngineEvent]:
-        """End the sequences whose deadline has passed."""
+        """End the tasks whose deadline has passed."""
+        overdue = {
+            self._answers.request(sequence.task_id).task_id: sequence.generated
+            for sequence in self._scheduler.overdue(now)
+        }
         events: list[EngineEvent] = []
-        for sequence in self._scheduler.overdue(now):
-            self.abort(sequence.task_id)
-            error = TaskExpiredError(f"the deadline passed after {sequence.generated} tokens")
-            events.append(Failed(sequence.task_id, error.code, error.message))
+        for task_id, generated in overdue.items():
+            self.abort(task_id)
+            error = TaskExpiredError(f"the deadline passed after {generated} tokens")
+            events.append(Failed(task_id, error.code, error.message))
         return events
 
     def _forward(self, plan: Plan) -> tuple[list[Chunk], Tensor]:
         if not plan.chunks:
             return [], torch.empty(0)
-        requests = {task_id: answer.request for task_id, answer in self._answers.items()}
+        ids = (chunk.sequence.task_id for chunk in plan.chunks)
+        requests = {task_id: self._answers.request(task_id) for task_id in ids}
         return self._runner.forward(plan.chunks, requests)
 
-    def _post_process(self, plan: Plan, sampling: Seq[Chunk], logits: Tensor) -> list[EngineEvent]:
+    def _post_process(self, plan: Plan, sampling: list[Chunk], logits: Tensor) -> list[EngineEvent]:
         for chunk in plan.chunks:
             self._scheduler.advance(chunk)
-        if not sampling:
-            return []
-        sequences = [chunk.sequence for chunk in sampling]
-        requests = [self._answers[sequence.task_id].request for sequence in sequences]
-        tokens = sample(
-            logits,
-            [
-                (request.sampling, request.seed, sequence.generated)
-                for request, sequence in zip(requests, sequences, strict=True)
-            ],
-        )
-        events: list[EngineEvent] = []
-        for sequence, token in zip(sequences, tokens, strict=True):
-            events.extend(self._take_token(sequence, token))
-        return events
+        progress = self._answers.extend([chunk.sequence for chunk in sampling], logits)
+        for name in progress.ended:
+            self._scheduler.remove(name)
+        return progress.events
 
-    def _take_token(self, sequence: Sequence, token: int) -> list[EngineEvent]:
-        """Append a sampled token to its sequence, and end the sequence where it is due."""
-        answer = self._answers[sequence.task_id]
-        sequence.tokens.append(token)
-        answer.unreported += 1
-        text, reason = "", None
-        if token in self._stop_ids:
-            reason = FinishReason.STOP
-        else:
-            text = answer.detokenizer.push(token)
-            if answer.detokenizer.stopped:
-                reason = FinishReason.STOP
-            elif sequence.generated >= sequence.max_tokens:
-                reason = FinishReason.LENGTH
-        if reason is not None:
-            text += answer.detokenizer.finish()
-        events: list[EngineEvent] = []
-        if text:
-            events.append(TokenDelta(sequence.task_id, text, answer.unreported))
-            answer.unreported = 0
-        if reason is not None:
-            events.append(self._end(sequence, answer, reason))
-        return events
 
-    def _end(self, sequence: Sequence, answer: _Answer, reason: FinishReason) -> Finished:
-        self.abort(sequence.task_id)
-        usage = Usage(sequence.prompt_length, sequence.generated)
-        return Finished(sequence.task_id, answer.detokenizer.text, reason, usage)
+def _sequence(name: TaskId, prepared: PreparedRequest) -> Sequence:
+    return Sequence(
+        name,
+        list(prepared.token_ids),
+        prepared.spans,
+        prepared.max_tokens,
+        urgency=URGENCY[prepared.terms.priority],
+        deadline=prepared.terms.deadline,
+    )
 
 
 def kv_blocks(limits: EngineLimits) -> int:

@@ -10,9 +10,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from forebay.core.errors import InvalidImageError, PromptTooLongError, TaskFailedError
+from forebay.core.errors import (
+    InvalidImageError,
+    InvalidRequestError,
+    PromptTooLongError,
+    TaskFailedError,
+)
 from forebay.core.image_grid import visual_tokens
 from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
+from forebay.engine.grammar import GrammarCompiler, GrammarState
 from forebay.engine.sequence import ImageSpan
 from forebay.models.chat_template import ChatTemplate
 from forebay.models.glm4v.config import Glm4vConfig
@@ -36,7 +42,8 @@ class PreparedRequest:
     """All that the engine needs of a request.
 
     ``positions``: M-RoPE positions [3, prompt tokens]; ``next_position``: that of the first
-    generated token. ``max_tokens`` and ``seed`` are final here.
+    generated token. ``max_tokens`` and ``seed`` are final here. ``grammar``: the constraint at
+    its beginning; each answer forks it.
     """
 
     task_id: TaskId
@@ -49,11 +56,12 @@ class PreparedRequest:
     max_tokens: int
     seed: int
     terms: Terms
+    grammar: GrammarState | None
 
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """Pictures to patches, messages to tokens. Thread-safe: it only reads.
+    """Pictures to patches, messages to tokens, constraints to grammars. Thread-safe.
 
     ``longest``: tokens that prompt and answer together may have.
     """
@@ -62,16 +70,22 @@ class Preparer:
     tokenizer: TextTokenizer
     template: ChatTemplate
     processor: ImageProcessor
+    grammars: GrammarCompiler
     longest: int
 
     @classmethod
-    def from_folder(cls, folder: Path, config: Glm4vConfig, longest: int) -> Preparer:
+    def from_folder(
+        cls, folder: Path, config: Glm4vConfig, longest: int, stop_ids: frozenset[int]
+    ) -> Preparer:
         """Read the checkpoint's small files. Raises CheckpointError naming the file."""
+        tokenizer = TextTokenizer.from_folder(folder)
+        vocabulary = config.text.vocab_size
         return cls(
             config=config,
-            tokenizer=TextTokenizer.from_folder(folder),
+            tokenizer=tokenizer,
             template=ChatTemplate.from_folder(folder),
             processor=ImageProcessor.from_folder(folder),
+            grammars=GrammarCompiler(tokenizer.tokenizer.to_str(), vocabulary, stop_ids),
             longest=longest,
         )
 
@@ -87,10 +101,16 @@ class Preparer:
         Raises:
             InvalidImageError: a picture cannot be decoded or has no possible grid.
             PromptTooLongError: no room for an answer is left in the context or the KV cache.
-            InvalidRequestError: the chat template refuses the messages.
+            InvalidRequestError: the chat template refuses the messages, or two of the sampling
+                parameters do not go together or with this model.
+            InvalidConstraintError: the constraint cannot be followed.
             TaskFailedError: a picture's bytes are not in ``images``.
         """
+        sampling = request.sampling
         self._refuse_too_many(request)
+        self._refuse_odd(sampling)
+        constraint = sampling.constraint
+        grammar = None if constraint is None else self.grammars.compile(constraint)
         decoded = {part.sha256: self._image(part.sha256, images) for part in request.images}
         in_order = [part.sha256 for part in request.images]
         token_ids, spans = self._tokens(request, in_order, decoded)
@@ -106,7 +126,6 @@ class Preparer:
             self.config.image_token_id,
             self.config.vision.spatial_merge_size,
         )
-        sampling = request.sampling
         return PreparedRequest(
             task_id=task_id,
             token_ids=token_ids,
@@ -118,7 +137,22 @@ class Preparer:
             max_tokens=max(1, min(sampling.max_tokens, room)),
             seed=secrets.randbits(_SEED_BITS) if sampling.seed is None else sampling.seed,
             terms=terms,
+            grammar=grammar,
         )
+
+    def _refuse_odd(self, sampling: SamplingParams) -> None:
+        if sampling.constraint is not None and (sampling.min_tokens or sampling.ignore_eos):
+            raise InvalidRequestError(
+                "a constraint says itself where an answer may end: it goes with neither "
+                "min_tokens nor ignore_eos"
+            )
+        size = self.config.text.vocab_size
+        unknown = [token for token in sampling.stop_token_ids if not 0 <= token < size]
+        if unknown:
+            raise InvalidRequestError(
+                f"stop_token_ids has {unknown[0]}, the vocabulary has ids from 0 to {size - 1}",
+                param="stop_token_ids",
+            )
 
     def _refuse_too_many(self, request: InferenceRequest) -> None:
         """Price the pictures by their stated sizes before any is decoded."""

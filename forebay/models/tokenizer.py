@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 from forebay.models.errors import CorruptFileError
 from forebay.models.files import require_file
@@ -19,10 +19,21 @@ _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 
 @dataclass(frozen=True, slots=True)
 class TextTokenizer:
-    """The checkpoint's tokenizer. Safe to use from several threads."""
+    """The checkpoint's tokenizer. Safe to use from several threads.
+
+    ``special``: ids of its control tokens, which stand in no text.
+    """
 
     tokenizer: Tokenizer
     control: re.Pattern[str]
+    special: frozenset[int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> TextTokenizer:
+        """Wrap a tokenizer of the ``tokenizers`` library."""
+        added = tokenizer.get_added_tokens_decoder().items()
+        special = frozenset(token_id for token_id, token in added if token.special)
+        return cls(tokenizer, _control_pattern(tokenizer), special)
 
     @classmethod
     def from_folder(cls, folder: Path) -> TextTokenizer:
@@ -38,7 +49,9 @@ class TextTokenizer:
             raise CorruptFileError(path, f"not a tokenizer ({error}); download it again") from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return cls(tokenizer, _control_pattern(tokenizer))
+        if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+            raise CorruptFileError(path, "not a byte-level tokenizer; the model's family has one")
+        return cls.of(tokenizer)
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, None where the vocabulary has no such token."""
@@ -73,9 +86,40 @@ class TextTokenizer:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what a token stands for, b"" for an id that is none.
+
+        A token may be a part of a character only. A control token gives its name.
+        """
+        piece: str | None = self.tokenizer.id_to_token(token_id)
+        if piece is None:
+            return b""
+        try:
+            return bytes(_BYTE_OF[character] for character in piece)
+        except KeyError:  # an added token is written as it is
+            return piece.encode()
+
+    def shown_bytes(self, token_id: int) -> bytes:
+        """Return what a token adds to the text: nothing, where it is a control token."""
+        return b"" if token_id in self.special else self.token_bytes(token_id)
+
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Map the characters in which byte-level BPE writes bytes: printable ones stand for themselves.
+
+    Source: ``bytes_to_unicode`` of GPT-2, and ``ByteLevel`` of the ``tokenizers`` library.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(256 + at): byte for at, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()
 
 
 def _control_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:

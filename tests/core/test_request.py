@@ -7,6 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forebay.core.constraint import Constraint
 from forebay.core.request import (
     Cost,
     ImagePart,
@@ -27,13 +28,29 @@ images = st.builds(
 messages = st.builds(
     Message, st.sampled_from(Role), st.lists(texts | images, min_size=1, max_size=5).map(tuple)
 )
+constraints = st.one_of(
+    st.builds(Constraint.regex, st.text(max_size=20)),
+    st.builds(Constraint.choice, st.lists(st.text(max_size=8), min_size=1, max_size=4)),
+    st.builds(Constraint.json_schema, st.just({"type": "object", "properties": {"价": {}}})),
+)
 samplings = st.builds(
     SamplingParams,
     max_tokens=st.integers(1, 4096),
     temperature=st.floats(0, 2),
     top_p=st.floats(0.01, 1),
-    seed=st.none() | st.integers(0, 2**63 - 1),
+    top_k=st.integers(0, 100),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.floats(0.1, 2),
+    presence_penalty=st.floats(-2, 2),
+    frequency_penalty=st.floats(-2, 2),
+    seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     stop=st.lists(st.text(min_size=1, max_size=8), max_size=4).map(tuple),
+    stop_token_ids=st.lists(st.integers(0, 1000), max_size=4).map(tuple),
+    min_tokens=st.integers(0, 10),
+    ignore_eos=st.booleans(),
+    logprobs=st.none() | st.integers(0, 20),
+    n=st.integers(1, 8),
+    constraint=st.none() | constraints,
 )
 requests = st.builds(
     InferenceRequest,
@@ -54,5 +71,19 @@ def test_images_come_in_order_of_appearance(request: InferenceRequest):
     assert list(request.images) == [part for part in parts if isinstance(part, ImagePart)]
 
 
-def test_a_cost_is_the_sum_of_its_tokens():
+def test_a_message_of_an_older_release_gets_the_defaults_of_what_it_lacks():
+    older = {"max_tokens": 5, "temperature": 0.5, "top_p": 1.0, "seed": None, "stop": ["a"]}
+    assert SamplingParams.from_dict(older) == SamplingParams(
+        max_tokens=5, temperature=0.5, stop=("a",)
+    )
+    assert SamplingParams.from_dict({}) == SamplingParams()
+
+
+def test_a_message_names_only_what_was_asked_for():
+    assert SamplingParams().to_dict() == {}
+    assert SamplingParams(top_k=3, stop=("a",)).to_dict() == {"top_k": 3, "stop": ["a"]}
+
+
+def test_a_cost_is_the_sum_of_its_tokens_for_every_answer():
     assert Cost(visual_tokens=64, text_tokens=20, output_tokens=100).total == 184
+    assert Cost(visual_tokens=64, text_tokens=20, output_tokens=100, choices=3).total == 3 * 184

@@ -130,7 +130,7 @@ def _logits(folder: Path, model: Glm4vModel, text: str, pictures: list[Picture])
 def _request_logits(folder: Path, model: Glm4vModel, request, images) -> torch.Tensor:
     """The bare model over a prepared prompt, without the engine: plain causal attention."""
     config = Glm4vConfig.from_folder(folder)
-    preparer = Preparer.from_folder(folder, config, 4096)
+    preparer = Preparer.from_folder(folder, config, 4096, frozenset(config.text.eos_token_ids))
     prepared = preparer.prepare(TaskId("t"), request, images, Terms())
     embeds = model.embed(torch.tensor(prepared.token_ids))
     keys = [span.sha256 for span in prepared.spans]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.models.tokenizer import TextTokenizer, _control_pattern
+from forebay.models.tokenizer import TextTokenizer
 from tests.checkpoints import SPECIAL_TOKENS, build_tokenizer, write_checkpoint
 
-TOKENIZER = TextTokenizer(build_tokenizer(), _control_pattern(build_tokenizer()))
+TOKENIZER = TextTokenizer.of(build_tokenizer())
 CONTROL_IDS = {TOKENIZER.token_id(token) for token in SPECIAL_TOKENS}
 
 hostile = st.lists(

@@ -1,0 +1,113 @@
+"""Constrained decoding: which tokens may come next, by a grammar that follows the answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from llguidance import LLMatcher, LLTokenizer
+
+from forebay.core.constraint import Constraint
+from forebay.core.errors import InvalidConstraintError
+from forebay.grammars import LIMITS, TOO_DEEP, brief, library_form
+
+MOST_COMPILED = 32
+"""Compiled grammars that are kept; the one not asked for longest makes room."""
+
+
+class GrammarState:
+    """How far one answer has come in its grammar. It lives as long as the answer.
+
+    ``ends``: tokens that may come where the answer is complete, and end it.
+    """
+
+    def __init__(self, matcher: LLMatcher, ends: frozenset[int]) -> None:
+        self._matcher = matcher
+        self.ends = ends
+
+    def fork(self) -> GrammarState:
+        """Return a state of its own at the same place."""
+        return GrammarState(self._matcher.deep_copy(), self.ends)
+
+    def allowed(self) -> bytes:
+        """Return a bit for each token id, the lowest first: which may come next.
+
+        Raises:
+            InvalidConstraintError: the grammar takes more steps than one token is worth.
+        """
+        mask = self._matcher.compute_bitmask()
+        self._check()
+        return mask
+
+    def accept(self, token: int) -> bool:
+        """Take the token that came; True when the answer is complete and nothing may follow.
+
+        Raises:
+            InvalidConstraintError: as :meth:`allowed`.
+        """
+        if token in self.ends:
+            return True
+        self._matcher.consume_token(token)
+        self._check()
+        return self._matcher.is_stopped()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            fault = brief(self._matcher.get_error())
+            raise InvalidConstraintError(f"the constraint cannot be followed: {fault}")
+
+
+class GrammarCompiler:
+    """Compiles constraints for one tokenizer, off the step thread. Thread-safe.
+
+    ``tokenizer``: the JSON of ``tokenizers``; ``vocabulary``: ids that the logits have;
+    ``stop_ids``: tokens that may end an answer.
+    """
+
+    def __init__(self, tokenizer: str, vocabulary: int, stop_ids: Iterable[int]) -> None:
+        self._tokenizer_json = tokenizer
+        self._vocabulary = vocabulary
+        self._stop_ids = sorted(stop_ids)
+        self._tokenizer: LLTokenizer | None = None
+        self._compiled: OrderedDict[Constraint, GrammarState] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, constraint: Constraint) -> GrammarState:
+        """Return the grammar at its beginning; fork it for each answer.
+
+        Raises:
+            InvalidConstraintError: saying what is wrong with the constraint.
+        """
+        with self._lock:
+            found = self._compiled.get(constraint)
+            if found is not None:
+                self._compiled.move_to_end(constraint)
+                return found
+            tokenizer = self._tokenizer = self._tokenizer or self._load()
+        state = _compiled(constraint, tokenizer)
+        with self._lock:
+            self._compiled[constraint] = state
+            if len(self._compiled) > MOST_COMPILED:
+                self._compiled.popitem(last=False)
+        return state
+
+    def _load(self) -> LLTokenizer:
+        """Read the vocabulary, once and only when a constraint comes: it takes a moment."""
+        return LLTokenizer(
+            self._tokenizer_json, n_vocab=self._vocabulary, eos_token=self._stop_ids or None
+        )
+
+
+def _compiled(constraint: Constraint, tokenizer: LLTokenizer) -> GrammarState:
+    try:
+        form = library_form(constraint)
+    except ValueError as error:
+        raise InvalidConstraintError(brief(str(error))) from error
+    except RecursionError as error:
+        raise InvalidConstraintError(TOO_DEEP) from error
+    matcher = LLMatcher(tokenizer, form, log_level=0, limits=LIMITS)
+    if matcher.is_error():
+        raise InvalidConstraintError(brief(matcher.get_error()))
+    matcher.compute_bitmask()  # the first one builds what every fork then shares
+    return GrammarState(matcher, frozenset(tokenizer.eos_tokens))

@@ -1,0 +1,101 @@
+"""Constraints in the language of the grammar library, and whether it can follow them.
+
+The door asks before a request is queued, the engine compiles; both must read a constraint alike.
+Needs no torch and no tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from llguidance import LLMatcher, LLParserLimits, grammar_from
+
+from forebay.core.constraint import Constraint, ConstraintKind
+
+_WHITESPACE: Final = r"( |\n {0,16})?"
+"""Between two marks of JSON: a blank, or a new line with its indentation. A model that may write
+any amount may never come to an end."""
+
+_LONGEST_FAULT: Final = 300
+
+TOO_DEEP: Final = "it is nested too deeply"
+
+LIMITS: Final = LLParserLimits(
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=50_000,
+    max_lexer_states=50_000,
+    max_grammar_size=500_000,
+    verbose_errors=False,
+)
+"""Steps, not seconds, so that a grammar is refused or taken alike on every machine. By the
+library's own figures one token costs 15 ms and a grammar 100 MB, each at the very most."""
+
+LONGEST: Final = 32_768
+"""Bytes of a constraint. What the limits above do not bound grows with it."""
+
+MOST_PATTERNS: Final = 32
+"""Patterns for the properties of one object: each is held against each other, and what is left."""
+
+
+def library_form(constraint: Constraint) -> str:
+    """Return a constraint's grammar as the library takes it.
+
+    Raises:
+        ValueError: it is too long, not JSON where it must be, or has too many patterns.
+        RecursionError: it is nested too deeply.
+    """
+    size = len(constraint.text.encode())
+    if size > LONGEST:
+        raise ValueError(f"it takes {size} bytes, the limit is {LONGEST}")
+    match constraint.kind:
+        case ConstraintKind.JSON_SCHEMA:
+            schema = _object(constraint.text)
+            _check_patterns(schema)
+            # the library's own switches are ours to set: one of them ignores unknown keywords
+            schema["x-guidance"] = {"whitespace_pattern": _WHITESPACE}
+            return json.dumps({"grammars": [{"json_schema": schema}]})
+        case ConstraintKind.REGEX:
+            return grammar_from("regex", constraint.text)
+        case ConstraintKind.CHOICE:
+            return grammar_from("choice", constraint.text)
+
+
+def fault_of(constraint: Constraint) -> str | None:
+    """Return what is wrong with a constraint, None where it can be followed."""
+    try:
+        form = library_form(constraint)
+    except ValueError as error:
+        return brief(str(error))
+    except RecursionError:
+        return TOO_DEEP
+    failed, messages = LLMatcher.validate_grammar_with_warnings(form, limits=LIMITS)
+    return brief(messages[0]) if failed else None
+
+
+def brief(fault: str) -> str:
+    """Return the part of the library's message that a client can use, in a line."""
+    line = " ".join(fault.split())
+    return line if len(line) <= _LONGEST_FAULT else line[:_LONGEST_FAULT] + "…"
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if isinstance(found, dict):
+        return found
+    raise ValueError("a JSON schema is a JSON object")
+
+
+def _check_patterns(part: Any) -> None:
+    if isinstance(part, dict):
+        patterns = part.get("patternProperties")
+        if isinstance(patterns, dict) and len(patterns) > MOST_PATTERNS:
+            raise ValueError(
+                f"patternProperties has {len(patterns)} patterns, the limit is {MOST_PATTERNS}"
+            )
+        part = part.values()
+    elif not isinstance(part, list):
+        return
+    for one in part:
+        _check_patterns(one)
