@@ -105,9 +105,9 @@ class Library:
         return lost, cancelled
 
     async def finish(
-        self, outcomes: Sequence[tuple[TaskId, Fence, str, str, str, str, str]]
+        self, outcomes: Sequence[tuple[TaskId, Fence, str, str, str, str, str, str]]
     ) -> list[TaskId]:
-        """Store (task, fence, text, reason, usage, code, message); return the stored ids."""
+        """Store (task, fence, text, reason, usage, code, message, more); return the stored ids."""
         return list(await self._call("finish", *_flat(outcomes)))
 
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
@@ -119,7 +119,7 @@ class Library:
         return list(await self._call("reap", worker))
 
     async def append(
-        self, nonce: str, writes: Sequence[tuple[TaskId, Fence, str, int]]
+        self, nonce: str, writes: Sequence[tuple[TaskId, Fence, str, int, str]]
     ) -> list[TaskId]:
         """Return the ids whose fence was stale."""
         return list(await self._call("append", nonce, *_flat(writes)))

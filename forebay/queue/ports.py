@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType, Protocol
 
-from forebay.core.events import Usage
+from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import (
     DEFAULT_TENANT,
@@ -59,7 +59,10 @@ class TaskError:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What the queue knows of a task. Times are seconds since the epoch, by the queue's clock."""
+    """What the queue knows of a task. Times are seconds since the epoch, by the queue's clock.
+
+    ``others``: the answers after the first, where several were asked for.
+    """
 
     task_id: TaskId
     state: State
@@ -73,6 +76,8 @@ class TaskRecord:
     text: str | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Choice, ...] = ()
     error: TaskError | None = None
     position: int | None = None  # tasks ahead, as an estimate; None unless the task waits
 
@@ -91,7 +96,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a leased task: an answer (``text``) or an ``error``."""
+    """The end of a leased task: an answer (``text``, and ``others``) or an ``error``."""
 
     task_id: TaskId
     fence: Fence
@@ -99,6 +104,8 @@ class Outcome:
     finish_reason: str = "stop"
     usage: Usage | None = None
     error: TaskError | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,8 @@ class StreamKind(StrEnum):
 class StreamEntry:
     """One entry as a reader gets it. The terminal ones are written with the result itself.
 
-    ``fields`` of ``DONE``: ``finish_reason`` and ``usage`` (the form of ``Usage.to_dict``, or
+    ``text`` is the first answer's, and ``others`` has what is new of those after it. ``fields`` of
+    ``DONE``: ``finish_reasons`` (of each answer) and ``usage`` (the form of ``Usage.to_dict``, or
     None); of ``ERROR`` and ``CANCELLED``: ``code`` and ``message``. ``RESTART``: the text so far
     is void, a new delivery starts over.
     """
@@ -149,16 +157,29 @@ class StreamEntry:
     text: str = ""
     tokens: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Piece, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What is new of each answer; the first one's may be empty."""
+        return (Piece(0, self.text, self.logprobs), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamWrite:
-    """New text of one leased task, to be appended if ``fence`` is still the current one."""
+    """New text of one leased task, to be appended if ``fence`` is still the current one.
+
+    ``text`` is the first answer's. One write a task in a call: a second one would be taken for a
+    repetition of the first.
+    """
 
     task_id: TaskId
     fence: Fence
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    others: tuple[Piece, ...] = ()
 
 
 class Submitter(Protocol):

@@ -16,7 +16,7 @@ from forebay.queue.connection import read_page, unavailable
 from forebay.queue.library import Library
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import STREAM_START, StreamEntry, StreamId, StreamWrite
-from forebay.queue.records import to_entry
+from forebay.queue.records import to_entry, write_row
 from forebay.queue.schema import STREAM_READ_COUNT, Keys
 from forebay.queue.stream_reader import MultiplexedReader
 
@@ -56,7 +56,7 @@ class RedisTokenStreams:
         """Append in one round trip; return the ids whose fence was stale."""
         if not writes:
             return set()
-        rows = [(write.task_id, write.fence, write.text, write.tokens) for write in writes]
+        rows = [write_row(write) for write in writes]
         async with unavailable("writing tokens"):
             return set(await self._library.append(secrets.token_hex(4), rows))
 

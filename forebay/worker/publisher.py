@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 
 from forebay.core.errors import QueueUnavailableError
-from forebay.core.events import TokenDelta
+from forebay.core.events import Piece, TokenDelta
 from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
 from forebay.worker.leases import HeldLeases, LeaseKey
 
@@ -27,6 +27,30 @@ class Tally:
 
     answered: int = 0
     failed: int = 0
+
+
+@dataclass(slots=True)
+class _Growth:
+    """What is new of a task's answers, by their indexes."""
+
+    tokens: int = 0
+    pieces: dict[int, Piece] = field(default_factory=dict)
+
+    def add(self, delta: TokenDelta) -> None:
+        """Join a delta to those before it."""
+        self.tokens += delta.tokens
+        before = self.pieces.get(delta.index, _NOTHING)
+        text, logprobs = before.text + delta.text, before.logprobs + delta.logprobs
+        self.pieces[delta.index] = Piece(delta.index, text, logprobs)
+
+    def write(self, key: LeaseKey) -> StreamWrite:
+        """Return all of it as one write."""
+        first = self.pieces.pop(0, _NOTHING)
+        others = tuple(self.pieces[index] for index in sorted(self.pieces))
+        return StreamWrite(*key, first.text, self.tokens, first.logprobs, others)
+
+
+_NOTHING = Piece(0, "")
 
 
 class Publisher:
@@ -100,13 +124,12 @@ class Publisher:
                 self._abort(key)
 
     def _writes(self, deltas: Sequence[TokenDelta]) -> list[StreamWrite]:
-        joined: dict[LeaseKey, tuple[str, int]] = {}
+        grown: dict[LeaseKey, _Growth] = {}
         for delta in deltas:
             key = self._held.of_run(delta.task_id)
             if key is not None:
-                text, tokens = joined.get(key, ("", 0))
-                joined[key] = (text + delta.text, tokens + delta.tokens)
-        return [StreamWrite(*key, *new) for key, new in joined.items() if new[0]]
+                grown.setdefault(key, _Growth()).add(delta)
+        return [growth.write(key) for key, growth in grown.items()]
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.error is None:

@@ -192,8 +192,10 @@ class Worker:
             if key is None:
                 continue
             match event:
-                case Finished(_, text, reason, usage):
-                    outcomes.append(Outcome(*key, text, reason.value, usage))
+                case Finished(_, text, reason, usage, logprobs, others):
+                    outcomes.append(
+                        Outcome(*key, text, reason.value, usage, logprobs=logprobs, others=others)
+                    )
                 case Failed(_, code, message):
                     outcomes.append(Outcome(*key, error=TaskError(code, message)))
         return outcomes

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from forebay.core.errors import QueueUnavailableError, TaskFailedError, TaskNotFoundError
-from forebay.core.events import Usage
+from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.request import TaskId
 from forebay.queue import stream_reader
 from forebay.queue.ports import (
@@ -87,7 +87,7 @@ async def test_a_subscriber_sees_tokens_as_they_come_and_the_end(
         await queue.finish([Outcome(lease.task_id, lease.fence, "价格", "stop", usage)])
         end = await anext(entries)
         assert end.kind is DONE
-        assert end.fields == {"finish_reason": "stop", "usage": usage.to_dict()}
+        assert end.fields == {"finish_reasons": ["stop"], "usage": usage.to_dict()}
         with pytest.raises(StopAsyncIteration):
             await anext(entries)
 
@@ -175,7 +175,7 @@ async def test_an_append_sent_twice_is_written_once(
     queue: RedisQueue, streams: RedisTokenStreams
 ) -> None:
     lease = await lease_of(queue)
-    row = (lease.task_id, lease.fence, "x", 1)
+    row = (lease.task_id, lease.fence, "x", 1, "")
     for nonce in ("n1", "n1", "n2"):
         await streams._library.append(nonce, [row])
     await queue.finish([answer(lease)])
@@ -326,3 +326,27 @@ async def test_a_server_that_stays_away_ends_the_wait(
         monkeypatch.setattr(stream_reader, "read_streams", nobody_there)
         with pytest.raises(QueueUnavailableError):
             await asyncio.wait_for(collecting, 20)
+
+
+async def test_answers_after_the_first_and_logprobs_pass_through_stream_and_result(
+    queue: RedisQueue, streams: RedisTokenStreams
+) -> None:
+    lease = await lease_of(queue)
+    half = TokenLogprob(b"\xe4\xbb", -0.5, ((b"a", -1.0), (b"\xff", -2.25)))
+    whole = TokenLogprob("价".encode(), -0.25)
+    others = (Piece(1, "b", (half, whole)), Piece(3, "d"))
+    key = (lease.task_id, lease.fence)
+    assert await streams.append([StreamWrite(*key, "", 2, (), others)]) == set()
+    assert await streams.append([StreamWrite(*key, "a", 1, (whole,))]) == set()
+    usage = Usage(5, 3)
+    choices = (Choice("b", "length", (half, whole)), Choice("", "stop"))
+    outcome = Outcome(*key, "a", "stop", usage, logprobs=(whole,), others=choices)
+    await queue.finish([outcome])
+    first, second, end = await everything(streams, "a")
+    assert first.pieces == (Piece(0, ""), *others)
+    assert (second.pieces, second.tokens) == ((Piece(0, "a", (whole,)),), 1)
+    assert end.fields == {"finish_reasons": ["stop", "length", "stop"], "usage": usage.to_dict()}
+    record = await queue.get(TaskId("a"))
+    assert record is not None
+    assert (record.text, record.finish_reason, record.logprobs) == ("a", "stop", (whole,))
+    assert record.others == choices

@@ -179,29 +179,38 @@ end
 
 local ENDS = { cancelled = 'cancelled', expired = 'expired' }
 
-local function store(q, id, text, reason, usage, code, message)
+-- Empty where it is for almost every task: log-probabilities, answers after the first.
+local function with_more(fields, name, more)
+  if more ~= '' then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = more
+  end
+  return fields
+end
+
+local function store(q, id, text, reason, usage, code, message, more)
   unlease(q, id, read(q, id, 'worker')[1])
   if code ~= '' then
     close_error(q, id, ENDS[code] or 'failed', code, message)
   else
     close(
       q, id, 'finished',
-      { 'text', text, 'reason', reason, 'usage', usage },
+      with_more({ 'text', text, 'reason', reason, 'usage', usage }, 'more', more),
       { 'k', 'done', 'reason', reason, 'usage', usage }
     )
   end
 end
 
--- args: id, fence, text, reason, usage, code, message of each outcome. Returns the stored ids; an
--- outcome that this very delivery has stored before counts as stored, so a retry is safe.
+-- args: id, fence, text, reason, usage, code, message, more of each outcome. Returns the stored ids;
+-- an outcome that this very delivery has stored before counts as stored, so a retry is safe.
 local function finish(keys, args)
   local q = open(keys, args)
   local stored = {}
-  for i = ARGS + 1, #args, 7 do
+  for i = ARGS + 1, #args, 8 do
     local id, fence = args[i], args[i + 1]
     local held, t = is_held(q, id, fence)
     if held then
-      store(q, id, unpack(args, i + 2, i + 6))
+      store(q, id, unpack(args, i + 2, i + 7))
     end
     if held or (t[1] and t[2] == fence and t[1] ~= 'queued') then
       stored[#stored + 1] = id
@@ -267,20 +276,21 @@ local function reap(keys, args)
   return reaped
 end
 
--- args: nonce, then id, fence, text, tokens of each write. Returns the ids with a stale fence. A
+-- args: nonce, then id, fence, text, tokens, more of each write. Returns the ids with a stale fence. A
 -- write that this nonce made before is not made twice, so a retry is safe.
 local function append(keys, args)
   local q = open(keys, args)
   local nonce = args[ARGS + 1]
   local stale = {}
-  for i = ARGS + 2, #args, 4 do
+  for i = ARGS + 2, #args, 5 do
     local id = args[i]
     local t = read(q, id, 'state', 'fence', 'append')
     if t[1] ~= 'leased' or t[2] ~= args[i + 1] then
       stale[#stale + 1] = id
     elseif t[3] ~= nonce then
       redis.call('HSET', key(q, 'task', id), 'append', nonce)
-      say(q, id, 'k', 'delta', 't', args[i + 2], 'n', args[i + 3])
+      local entry = { 'k', 'delta', 't', args[i + 2], 'n', args[i + 3] }
+      say(q, id, unpack(with_more(entry, 'm', args[i + 4])))
     end
   end
   return stale
