@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     image_processes: int = Field(2, ge=1, le=64, description="Processes that decode pictures.")
     max_tokens_default: int = Field(256, ge=1, description="Answer tokens when none are asked.")
     max_tokens_limit: int = Field(2048, ge=1, description="Most answer tokens one may ask.")
+    max_choices: int = Field(8, ge=1, le=128, description="Most answers (`n`) one may ask.")
     answer_timeout_s: float = Field(
         600.0, gt=0, description="How long a plain (unstreamed) call waits for its answer."
     )

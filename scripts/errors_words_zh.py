@@ -17,6 +17,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "缺少请求所需的部分或字段。",
         "补上缺少的部分；`/predict` 需要 multipart 的 `image` 和 `prompt`。",
     ),
+    "invalid_constraint": (
+        "对回答格式的约束(JSON schema、正则表达式或选项列表)有误或过于复杂。",
+        "改正说明中指出的关键字或位置，或简化约束。",
+    ),
     "model_not_found": (
         "请求指定的模型不在此处提供。",
         "使用 GET /v1/models 列出的名称。",

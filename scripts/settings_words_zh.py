@@ -23,6 +23,7 @@ WORDS_ZH = {
     "image_quality": "保存的图片的 JPEG 质量。",
     "image_processes": "解码图片的进程数。",
     "max_tokens_default": "未指定时回答的最大词元数。",
+    "max_choices": "一次请求可以要求的最大回答数(`n`)。",
     "max_tokens_limit": "一次请求可以要求的最大词元数。",
     "answer_timeout_s": "非流式请求最多等待回答的时长。",
     "workers": "本机的工作进程数。",

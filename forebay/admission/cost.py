@@ -41,9 +41,9 @@ def price_picture(header: PictureHeader, side: int, rules: GridRules) -> PricedP
 
 
 def price_request(
-    texts: Sequence[str], pictures: Sequence[PricedPicture], output_tokens: int
+    texts: Sequence[str], pictures: Sequence[PricedPicture], output_tokens: int, choices: int = 1
 ) -> Cost:
-    """Return the cost of a request.
+    """Return the cost of a request for ``choices`` answers of up to ``output_tokens`` each.
 
     Text is counted as its UTF-8 bytes: a byte-level tokenizer never makes more tokens than bytes,
     so the queue's budget holds; the true number is known only to the worker.
@@ -53,4 +53,5 @@ def price_request(
         visual_tokens=sum(picture.tokens for picture in pictures),
         text_tokens=marks + sum(len(text.encode()) for text in texts),
         output_tokens=output_tokens,
+        choices=choices,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from forebay.api.services import Services
 from forebay.core.errors import AnswerChangedError, TaskNotFoundError, error_for_code
+from forebay.core.events import Piece, TokenLogprob
 from forebay.core.request import TaskId
 from forebay.queue.ports import TaskRecord
 
@@ -34,8 +37,8 @@ def failure_of(record: TaskRecord) -> tuple[str, str]:
     return record.state.value, f"the task is {record.state.value}"
 
 
-class ShownText:
-    """What a streaming client has seen of an answer, kept true across a redelivery.
+class ShownAnswer:
+    """What a streaming client has seen of one answer, kept true across a redelivery.
 
     A second attempt starts over. Its text is held back while it repeats what was shown, so the
     client sees one answer, once.
@@ -43,18 +46,33 @@ class ShownText:
 
     def __init__(self) -> None:
         self._shown = ""
+        self._told = 0  # log-probabilities
         self._replayed: str | None = None
+        self._retold = 0
 
     def restart(self) -> None:
         """The answer starts over."""
-        self._replayed = ""
+        self._replayed, self._retold = "", 0
 
-    def add(self, text: str) -> str:
-        """Return what is new to the client in the attempt's next ``text``.
+    def add(self, piece: Piece) -> Piece | None:
+        """Return what is new to the client in the attempt's next piece, None where nothing is.
 
         Raises:
             AnswerChangedError: this attempt says something else than was shown.
         """
+        text, logprobs = self._fresh_text(piece.text), self._fresh_logprobs(piece.logprobs)
+        return replace(piece, text=text, logprobs=logprobs) if text or logprobs else None
+
+    def finish(self) -> None:
+        """The answer is whole.
+
+        Raises:
+            AnswerChangedError: the attempt ended before it had repeated all that was shown.
+        """
+        if self._replayed is not None and self._replayed != self._shown:
+            raise AnswerChangedError("a worker died, and the second attempt's answer is shorter")
+
+    def _fresh_text(self, text: str) -> str:
         if self._replayed is None:
             self._shown += text
             return text
@@ -67,11 +85,9 @@ class ShownText:
         self._shown, self._replayed = self._replayed, None
         return fresh
 
-    def finish(self) -> None:
-        """The answer is whole.
-
-        Raises:
-            AnswerChangedError: the attempt ended before it had repeated all that was shown.
-        """
-        if self._replayed is not None and self._replayed != self._shown:
-            raise AnswerChangedError("a worker died, and the second attempt's answer is shorter")
+    def _fresh_logprobs(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
+        """Leave out as many as were told before; the same text has the same tokens."""
+        known = min(len(logprobs), max(0, self._told - self._retold))
+        self._retold += len(logprobs)
+        self._told = max(self._told, self._retold)
+        return logprobs[known:]

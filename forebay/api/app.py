@@ -111,6 +111,7 @@ def door_settings(settings: Settings) -> DoorSettings:
         image_side=settings.image_side,
         max_tokens_default=settings.max_tokens_default,
         max_tokens_limit=settings.max_tokens_limit,
+        max_choices=settings.max_choices,
         answer_timeout_s=settings.answer_timeout_s,
     )
 

@@ -14,7 +14,10 @@ from forebay.core.errors import InvalidRequestError
 HONOURED: Final = frozenset(
     {
         "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p",
-        "seed", "stop", "stream", "stream_options",
+        "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
+        "stop", "stop_token_ids", "min_tokens", "ignore_eos", "n", "logprobs", "top_logprobs",
+        "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
+        "stream", "stream_options",
     }
 )  # fmt: skip
 
@@ -31,19 +34,10 @@ def _empty(value: Any) -> bool:
     return value is None or value in ([], {}, False)
 
 
-def _zero(value: Any) -> bool:
-    return value is None or value == 0
-
-
 _OFF: Final[dict[str, Callable[[Any], bool]]] = {
-    "n": lambda value: value in (None, 1),
-    "response_format": lambda value: value is None or value == {"type": "text"},
     "tool_choice": lambda value: value in (None, "none", "auto"),
     "function_call": lambda value: value in (None, "none", "auto"),
     "modalities": lambda value: value in (None, ["text"]),
-    "presence_penalty": _zero,
-    "frequency_penalty": _zero,
-    "top_logprobs": _zero,
 }
 
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from forebay.api.chat_fields import HARMLESS, HONOURED, refuse_unsupported
 from forebay.api.data_url import picture_bytes
 from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.sampling_form import (
+    MOST_TOP_LOGPROBS,
+    SamplingForm,
+    StrictForm,
+    check_logprobs,
+    refusal,
+    sampling_params,
+)
+from forebay.api.services import DoorSettings
 from forebay.core.errors import InvalidRequestError
 from forebay.core.request import Role, SamplingParams
 
@@ -22,32 +32,24 @@ MOST_MARKS: Final = 400_000
 that fits a context has, and few enough to be read without holding up other clients."""
 
 MOST_PARTS: Final = 1000
-MOST_STOPS: Final = 4
-LONGEST_STOP: Final = 500
-"""Characters of a stop string: it rides in the queue and is compared with every token."""
-
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class TextContent(_Form):
+class TextContent(StrictForm):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class ImageUrl(_Form):
+class ImageUrl(StrictForm):
     """Where a picture is: a data URL, or plain base64."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class ImageContent(_Form):
+class ImageContent(StrictForm):
     """A picture."""
 
     type: Literal["image_url"]
@@ -57,7 +59,7 @@ class ImageContent(_Form):
 Content = TextContent | ImageContent
 
 
-class ChatMessage(_Form):
+class ChatMessage(StrictForm):
     """One turn. Fields that a client echoes from an answer are taken when they are empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -69,24 +71,22 @@ class ChatMessage(_Form):
     annotations: list[Any] | None = Field(default=None, max_length=0)
 
 
-class StreamOptions(_Form):
+class StreamOptions(StrictForm):
     """Wishes for a streamed answer. Padding against eavesdroppers is not done, nor announced."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class ChatForm(_Form):
+class ChatForm(SamplingForm):
     """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000, fail_fast=True)
-    max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
+    n: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -118,7 +118,29 @@ def read_chat_form(body: bytes) -> ChatForm:
     try:
         return ChatForm.model_validate(known)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
+
+
+async def chat_sampling(form: ChatForm, settings: DoorSettings) -> SamplingParams:
+    """Return the sampling parameters of a chat request.
+
+    Raises:
+        InvalidRequestError, InvalidConstraintError: as ``sampling_params``; too many answers or
+            log-probabilities.
+    """
+    if form.max_completion_tokens is not None:
+        form = form.model_copy(update={"max_tokens": form.max_completion_tokens})
+    n = form.n or 1
+    if n > settings.max_choices:
+        raise InvalidRequestError(
+            f"n is {n}, it must be from 1 to {settings.max_choices}", param="n"
+        )
+    if form.top_logprobs is not None and not form.logprobs:
+        raise InvalidRequestError("top_logprobs needs logprobs to be true", param="top_logprobs")
+    logprobs = (form.top_logprobs or 0) if form.logprobs else None
+    params = replace(await sampling_params(form, settings), n=n, logprobs=logprobs)
+    check_logprobs(params)
+    return params
 
 
 def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
@@ -146,20 +168,3 @@ def _turn(message: ChatMessage, index: int) -> Turn:
         side = LOW_DETAIL_SIDE if content.image_url.detail == "low" else None
         parts.append(RawPicture(picture_bytes(content.image_url.url, param), side))
     return Turn(role, tuple(parts))
-
-
-def _refusal(error: ValidationError) -> InvalidRequestError:
-    # of the branches of a union, the one that got furthest says the most
-    first = max(error.errors(include_url=False, include_input=False), key=_depth)
-    names = [str(part) for part in first["loc"] if str(part) not in _BRANCHES]
-    field = ".".join(names)
-    return InvalidRequestError(f"{field}: {first['msg']}", param=field)
-
-
-_BRANCHES = frozenset({"str", "list[str]", "TextContent", "ImageContent"}) | {
-    "list[union[TextContent,ImageContent]]"
-}
-
-
-def _depth(error: Any) -> int:
-    return len(error["loc"])

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from forebay.core.events import Choice, Piece, TokenLogprob
 from forebay.core.request import TaskId
 from forebay.queue.ports import TaskRecord
 
+_LEAST_LOGPROB = -9999.0
+"""JSON has no infinity; this is what OpenAI's documentation names for the unthinkable."""
+
 
 def completion(record: TaskRecord) -> dict[str, Any]:
-    """Return a whole answer."""
+    """Return a whole answer. The record must have one."""
+    first = Choice(record.text or "", record.finish_reason or "stop", record.logprobs)
     return {
         "id": _object_id(record.task_id),
         "object": "chat.completion",
         "created": int(record.created_s),
         "model": record.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": record.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": record.finish_reason or "stop",
-            }
-        ],
+        "choices": [_choice(at, one) for at, one in enumerate((first, *record.others))],
         "usage": record.usage.to_dict() if record.usage else None,
         "system_fingerprint": None,
+    }
+
+
+def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "logprobs": _logprobs(choice.logprobs),
+        "finish_reason": choice.reason,
+    }
+
+
+def _logprobs(told: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    if not told:
+        return None
+    content = [
+        {
+            **_token(one.token, one.logprob),
+            "top_logprobs": [_token(token, logprob) for token, logprob in one.top],
+        }
+        for one in told
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: bytes, logprob: float) -> dict[str, Any]:
+    """Return a token as text, where it is text, and always as its bytes."""
+    return {
+        "token": token.decode(errors="replace"),
+        "logprob": max(logprob, _LEAST_LOGPROB),
+        "bytes": list(token),
     }
 
 
@@ -44,24 +74,37 @@ class Chunks:
         if with_usage:  # every chunk names it then, and only the last one fills it
             self._base["usage"] = None
 
-    def opening(self) -> dict[str, Any]:
-        """Return the first chunk: who speaks."""
-        return self._chunk({"role": "assistant", "content": "", "refusal": None})
+    def opening(self, index: int) -> dict[str, Any]:
+        """Return an answer's first chunk: who speaks."""
+        return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
 
-    def delta(self, text: str) -> dict[str, Any]:
+    def delta(self, piece: Piece) -> dict[str, Any]:
         """Return a chunk with new text."""
-        return self._chunk({"content": text})
+        logprobs = _logprobs(piece.logprobs)
+        return self._chunk(piece.index, {"content": piece.text}, logprobs=logprobs)
 
-    def closing(self, finish_reason: str) -> dict[str, Any]:
-        """Return the chunk that says why the answer ended."""
-        return self._chunk({}, finish_reason)
+    def closing(self, index: int, finish_reason: str) -> dict[str, Any]:
+        """Return the chunk that says why an answer ended."""
+        return self._chunk(index, {}, finish_reason=finish_reason)
 
     def usage(self, usage: dict[str, int] | None) -> dict[str, Any]:
         """Return the chunk that counts tokens; it has no choices."""
         return {**self._base, "choices": [], "usage": usage}
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
         return {**self._base, "choices": [choice]}
 
 

@@ -9,21 +9,23 @@ from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.answers import failure_of
 from forebay.api.dependencies import ServicesOf
-from forebay.api.intake import Ask, RawPicture, Turn, sampling_params, submit
-from forebay.api.route_docs import form_body
+from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.route_docs import form_body, inlined_properties
+from forebay.api.sampling_form import SamplingForm, sampling_form_of_texts, sampling_params
 from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
 from forebay.core.request import Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
 
 router = APIRouter(tags=["queue service"])
 
-_FIELDS = frozenset({"image", "prompt", "priority", "max_tokens"})
+_OWN = ("image", "prompt", "priority")
+_MOST_FIELDS = 500
 _FORM = form_body(
     {
         "image": {"type": "string", "format": "binary"},
         "prompt": {"type": "string"},
         "priority": {"type": "string", "enum": [one.value for one in Priority]},
-        "max_tokens": {"type": "integer", "minimum": 1},
+        **inlined_properties(SamplingForm),
     },
     required=["image", "prompt"],
 )
@@ -31,9 +33,12 @@ _FORM = form_body(
 
 @router.post("/predict", openapi_extra=_FORM)
 async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
-    """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue."""
-    async with request.form(max_files=1, max_fields=len(_FIELDS)) as form:
-        unknown = set(form) - _FIELDS
+    """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue.
+
+    A list is a field sent several times; an object is JSON.
+    """
+    async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+        unknown = set(form) - set(_OWN) - set(SamplingForm.model_fields)
         if unknown:
             field = min(unknown)
             raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
@@ -41,7 +46,7 @@ async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
         if not isinstance(image, UploadFile) or not isinstance(prompt, str) or not prompt.strip():
             raise MissingPartError("Missing image or prompt")
         content = await image.read()
-        sampling = sampling_params(services, max_tokens=_whole_number(form, "max_tokens"))
+        sampling = await sampling_params(_sampling_form(form), services.settings)
         priority = _priority(form)
     if not content:
         raise MissingPartError("Missing image or prompt")
@@ -91,13 +96,15 @@ def _elapsed_ms(record: TaskRecord) -> int:
     return max(0, round((ended - began) * 1000))
 
 
-def _whole_number(form: FormData, name: str) -> int | None:
-    given = form.get(name)
-    if given is None:
-        return None
-    if not isinstance(given, str) or not given.isdecimal() or len(given) > 9:
-        raise InvalidRequestError(f"{name} must be a whole number", param=name)
-    return int(given)
+def _sampling_form(form: FormData) -> SamplingForm:
+    texts: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if name in _OWN:
+            continue
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"{name} must be text, not a file", param=name)
+        texts.setdefault(name, []).append(value)
+    return sampling_form_of_texts(texts)
 
 
 def _priority(form: FormData) -> Priority:

@@ -52,23 +52,6 @@ class Ask:
     priority: Priority = Priority.NORMAL
 
 
-def sampling_params(services: Services, *, max_tokens: int | None = None) -> SamplingParams:
-    """Return greedy sampling with the answer's length checked.
-
-    Raises:
-        InvalidRequestError: ``max_tokens`` is not between 1 and the door's limit.
-    """
-    settings = services.settings
-    if max_tokens is None:
-        return SamplingParams(max_tokens=settings.max_tokens_default)
-    if not 1 <= max_tokens <= settings.max_tokens_limit:
-        raise InvalidRequestError(
-            f"max_tokens is {max_tokens}, it must be from 1 to {settings.max_tokens_limit}",
-            param="max_tokens",
-        )
-    return SamplingParams(max_tokens=max_tokens)
-
-
 async def submit(services: Services, ask: Ask) -> Enqueued:
     """Take ``ask`` in; it is in the queue when this returns, and nowhere when this raises.
 
@@ -91,7 +74,7 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
     if too_many := count_fault(len(raw), services.limits):
         raise too_many
     priced = [_price(services, picture) for picture in raw]
-    cost = price_request(texts, priced, ask.sampling.max_tokens)
+    cost = price_request(texts, priced, ask.sampling.max_tokens, ask.sampling.n)
     decision = decide(priced, cost, await services.load.now(), services.limits)
     if isinstance(decision, Shed):
         raise decision.error

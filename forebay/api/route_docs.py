@@ -21,6 +21,13 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     return _body("application/json", _inline(schema, schema.pop("$defs", {})))
 
 
+def inlined_properties(model: type[BaseModel]) -> dict[str, Schema]:
+    """Return a form's fields for a route whose body has them beside its own."""
+    schema = model.model_json_schema()
+    found: dict[str, Schema] = _inline(schema["properties"], schema.get("$defs", {}))
+    return found
+
+
 def form_body(properties: dict[str, Schema], required: list[str]) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that reads a multipart form itself."""
     schema = {"type": "object", "properties": properties, "required": required}

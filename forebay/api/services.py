@@ -22,6 +22,7 @@ class DoorSettings:
     image_quality: int = 85
     max_tokens_default: int = 256
     max_tokens_limit: int = 2048
+    max_choices: int = 8
     answer_timeout_s: float = 600.0
     keep_alive_s: float = 10.0
     """Between two comments that keep a silent event stream open."""

@@ -57,6 +57,7 @@ export const en = {
   /** @type {Record<string, [string, string]>} code: title, mend */
   errors: {
     internal_error: ["The server made a mistake", "Note the request id and look into the server's log."],
+    invalid_constraint: ["The form asked of the answer cannot be followed", "Correct the schema, expression or list of choices."],
     invalid_request: ["The request was not understood", "Reload the page; it may be older than the server."],
     missing_part: ["Something is missing", "Give a picture and a question."],
     model_not_found: ["This model is not served here", "Reload the page to learn the model's name anew."],

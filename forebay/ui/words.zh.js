@@ -57,6 +57,7 @@ export const zh = {
   /** @type {Record<string, [string, string]>} 代码:标题、办法 */
   errors: {
     internal_error: ["服务器内部出错", "记下请求编号，查看服务器日志。"],
+    invalid_constraint: ["无法按要求的格式回答", "请改正 JSON schema、正则表达式或选项列表。"],
     invalid_request: ["请求无法识别", "刷新页面再试，页面可能比服务器旧。"],
     missing_part: ["缺少内容", "请同时给出图片和问题。"],
     model_not_found: ["这里没有该模型", "刷新页面，重新获取模型名称。"],

@@ -113,9 +113,9 @@ async def test_a_priority_is_kept_and_another_word_refused(door):
 
 
 async def test_an_unknown_field_is_refused_by_name(door):
-    refused = await predict(door, picture(), temperature="1")
+    refused = await predict(door, picture(), logit_bias="1")
     assert refused.status_code == 400
-    assert "temperature" in refused.json()["error"]
+    assert "logit_bias" in refused.json()["error"]
 
 
 async def test_a_hostile_file_is_a_clean_refusal_and_nothing_is_enqueued(door):

@@ -1,0 +1,90 @@
+"""A chat answer as server-sent events, as its tokens come."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from forebay.api import sse
+from forebay.api.answers import ShownAnswer
+from forebay.api.chat_objects import Chunks
+from forebay.api.error_forms import openai_form
+from forebay.api.services import Services
+from forebay.core.errors import ForebayError, error_for_code
+from forebay.core.request import TaskId
+from forebay.queue.ports import StreamEntry, StreamKind
+
+
+async def chat_events(
+    services: Services, task_id: TaskId, *, answers: int, usage: bool, arrived: float
+) -> AsyncGenerator[bytes]:
+    """Yield the events of a task; after the response has begun, an error is an event too.
+
+    Args:
+        services: what the door works with.
+        task_id: the task.
+        answers: how many were asked for.
+        usage: whether the last chunk counts tokens.
+        arrived: when the request came, by ``time.monotonic``.
+    """
+    chunks = Chunks(task_id, services.profile.name, with_usage=usage)
+    for index in range(answers):
+        yield sse.event(chunks.opening(index))
+    try:
+        async with aclosing(_answer_events(services, task_id, chunks, arrived)) as events:
+            async for one in events:
+                yield one
+    except ForebayError as error:
+        yield sse.event(openai_form(error))
+    yield sse.DONE
+
+
+async def _answer_events(
+    services: Services, task_id: TaskId, chunks: Chunks, arrived: float
+) -> AsyncGenerator[bytes]:
+    shown: defaultdict[int, ShownAnswer] = defaultdict(ShownAnswer)
+    waiting = True
+    async with services.streams.subscribe(task_id) as entries:
+        async for entry in entries:
+            if entry.kind is StreamKind.RESTART:
+                for answer in shown.values():
+                    answer.restart()
+            elif entry.kind is StreamKind.DELTA:
+                if waiting:
+                    services.metrics.first_token_seconds.observe(time.monotonic() - arrived)
+                    waiting = False
+                for event in _delta_events(chunks, entry, shown):
+                    yield event
+            elif entry.kind is StreamKind.DONE:
+                for answer in shown.values():
+                    answer.finish()
+                for event in _closing_events(chunks, entry.fields):
+                    yield event
+            else:
+                raise _failure(entry.kind, entry.fields)
+
+
+def _delta_events(
+    chunks: Chunks, entry: StreamEntry, shown: defaultdict[int, ShownAnswer]
+) -> Iterator[bytes]:
+    fresh = [new for piece in entry.pieces if (new := shown[piece.index].add(piece)) is not None]
+    for at, piece in enumerate(fresh, start=1):
+        # only the last event of an entry names its place: who resumes there has seen all of it
+        place = entry.stream_id if at == len(fresh) else None
+        yield sse.event(chunks.delta(piece), stream_id=place)
+
+
+def _closing_events(chunks: Chunks, fields: Any) -> Iterator[bytes]:
+    for index, reason in enumerate(fields["finish_reasons"]):
+        yield sse.event(chunks.closing(index, reason))
+    if chunks.with_usage:
+        yield sse.event(chunks.usage(fields.get("usage")))
+
+
+def _failure(kind: StreamKind, fields: Any) -> ForebayError:
+    if kind is StreamKind.CANCELLED:
+        return error_for_code("cancelled")("the task was cancelled")
+    return error_for_code(fields.get("code", ""))(fields.get("message") or "the task failed")
