@@ -92,7 +92,7 @@ class Answers:
 
     def __init__(self, tokenizer: TextTokenizer, stop_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
-        self._stop_ids = stop_ids
+        self.stop_ids = stop_ids
         self._tasks: dict[TaskId, _Task] = {}
         self._task_of: dict[TaskId, _Task] = {}
 
@@ -139,7 +139,7 @@ class Answers:
 
     def _begin(self, prepared: PreparedRequest, index: int) -> _Answer:
         params = prepared.sampling
-        own = frozenset[int]() if params.ignore_eos else self._stop_ids
+        own = frozenset[int]() if params.ignore_eos else self.stop_ids
         return _Answer(
             request=prepared,
             index=index,

@@ -131,7 +131,7 @@ def _run(
 
 
 def _texts(engine: Engine, expected: dict[TaskId, list[int]]) -> dict[TaskId, str]:
-    stops = engine._answers._stop_ids
+    stops = engine._answers.stop_ids
     decode = engine._preparer.tokenizer.decode
     return {
         task_id: decode(tokens[:-1] if tokens[-1] in stops else tokens)

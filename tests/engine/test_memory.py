@@ -181,7 +181,7 @@ def test_an_engine_is_sized_by_what_its_device_has_left(folder: Path) -> None:
     sized = Engine.sized(
         model,
         preparer,
-        plain._stop_ids,
+        plain._answers.stop_ids,
         replace(LIMITS, context_tokens=500, encoder_cache_bytes=0),
         torch.device("cpu"),
         memory,
@@ -197,7 +197,7 @@ def test_an_engine_is_sized_by_what_its_device_has_left(folder: Path) -> None:
         Engine.sized(
             model,
             preparer,
-            plain._stop_ids,
+            plain._answers.stop_ids,
             LIMITS,
             torch.device("cpu"),
             FakeMemory(left=2**20),
