@@ -43,7 +43,7 @@ from forebay.engine.prepared import PreparedRequest
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 from forebay.models.tokenizer import TextTokenizer
-from forebay.worker.main import load_engine
+from forebay.worker.local import load_engine
 
 CONCURRENCIES = (1, 8, 50)
 RUNNING = (1, 2, 4, 8, 16)

@@ -53,6 +53,9 @@ Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")
 Quantization = Annotated[
     str | None, typer.Option(help="How matrices are kept: auto, none, int8, fp8.")
 ]
+Upstream = Annotated[
+    str | None, typer.Option(help="OpenAI-compatible server to answer instead of a model here.")
+]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free one if taken.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
@@ -68,6 +71,7 @@ Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard i
 def serve(
     model: Model = None,
     quantization: Quantization = None,
+    upstream: Upstream = None,
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
@@ -81,6 +85,7 @@ def serve(
             sets,
             model=model,
             quantization=quantization,
+            upstream_url=upstream,
             host=host,
             port=port,
             workers=workers,
@@ -118,6 +123,7 @@ def worker(
     ] = None,
     model: Model = None,
     quantization: Quantization = None,
+    upstream: Upstream = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
     sets: Sets = None,
@@ -125,7 +131,12 @@ def worker(
 ) -> None:
     """Run one worker alone; needs a queue_url."""
     settings = _settings(
-        sets, model=model, quantization=quantization, queue_url=queue_url, data_dir=data_dir
+        sets,
+        model=model,
+        quantization=quantization,
+        upstream_url=upstream,
+        queue_url=queue_url,
+        data_dir=data_dir,
     )
     _leash(settings, supervised)
     from forebay.worker import main as hands  # noqa: PLC0415 - other commands load no torch
@@ -178,6 +189,7 @@ def ask(
 @app.command()
 def doctor(
     model: Model = None,
+    upstream: Upstream = None,
     port: Port = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
@@ -186,7 +198,14 @@ def doctor(
 ) -> None:
     """Check this machine, and say the mend for what is wrong."""
     findings = examine(
-        _settings(sets, model=model, port=port, queue_url=queue_url, data_dir=data_dir)
+        _settings(
+            sets,
+            model=model,
+            upstream_url=upstream,
+            port=port,
+            queue_url=queue_url,
+            data_dir=data_dir,
+        )
     )
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))

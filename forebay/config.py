@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -61,6 +63,27 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="Device of the engine: `auto`, `cpu`, `cuda`.")
     quantization: Literal["auto", "none", "int8", "fp8"] = Field(
         "auto", description="How the model's matrices are kept: `auto`, `none`, `int8`, `fp8`."
+    )
+
+    upstream_url: str | None = Field(
+        None,
+        description="OpenAI-compatible server that answers instead of a model here, with or "
+        "without `/v1`.",
+    )
+    upstream_model: str = Field("", description="Model to ask it for; empty: its only one.")
+    upstream_api_key: SecretStr | None = Field(None, description="Key that it wants.")
+    upstream_concurrency: int = Field(
+        16, ge=1, le=4096, description="Requests that a worker keeps running there."
+    )
+    upstream_connect_s: float = Field(5.0, gt=0, description="How long a connection may take.")
+    upstream_idle_s: float = Field(
+        120.0, gt=0, description="Longest silence of the upstream in an answer, its first byte too."
+    )
+    upstream_answer_s: float = Field(
+        900.0, gt=0, description="Longest that one answer of the upstream may take."
+    )
+    upstream_context_tokens: int = Field(
+        131_072, ge=1, description="Context of its model, where `model` names no folder to read."
     )
 
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
@@ -122,6 +145,25 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @field_validator("upstream_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be of the form http://HOST:PORT or https://HOST")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("takes no user, query or fragment; a key goes into upstream_api_key")
+        return value.rstrip("/")
+
+    @field_validator("upstream_api_key")
+    @classmethod
+    def _header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+            raise ValueError("must be of visible ASCII characters, without spaces or line ends")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -135,10 +177,18 @@ class Settings(BaseSettings):
         return Path(self.model).expanduser().absolute()
 
     @property
+    def profile_folder(self) -> Path | None:
+        """The folder that the door reads prices from; None before an upstream without one."""
+        has_none = self.upstream_url is not None and self.model == DEMO_MODEL
+        return None if has_none else self.model_folder
+
+    @property
     def served_name(self) -> str:
-        """The model's name for clients: as set, else made from the folder's."""
+        """The model's name for clients: as set, else made from the upstream's or the folder's."""
         if self.model_name:
             return self.model_name
+        if self.upstream_url is not None and (self.upstream_model or self.profile_folder is None):
+            return self.upstream_model.rstrip("/").rpartition("/")[2] or "upstream"
         return "forebay-demo" if self.model == DEMO_MODEL else self.model_folder.name
 
     @property
@@ -238,10 +288,17 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "extra_forbidden":
         return f"{key}: no such setting{_nearest(key, set(Settings.model_fields))}"
-    return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}, got {error.get('input')!r}"
+    got = "" if key in _UNTOLD else f", got {error.get('input')!r}"
+    return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}{got}"
+
+
+_UNTOLD = frozenset({"upstream_api_key", "upstream_url"})
+"""Settings that may hold a secret, so that a bad value is not repeated."""
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return str(value)

@@ -17,12 +17,16 @@ import psutil
 
 from forebay.config import Settings
 from forebay.core.errors import QueueUnavailableError
+from forebay.engine.upstream.engine import ask_once
+from forebay.engine.upstream.faults import UpstreamFaultError
 from forebay.queue.binaries import find_server_binary
 from forebay.queue.connection import connect, verify_server
 from forebay.queue.errors import QueueSetupError
+from forebay.worker.main import upstream_address
 
 NEEDED_FREE_DISK = 2**30
 NEEDED_FREE_MEMORY = 2**30
+UPSTREAM_PATIENCE_S = 60.0
 WEIGHTS_MARGIN = 1.3
 """Memory that a model takes beside its weights, as a share of them."""
 
@@ -50,12 +54,14 @@ Check = Callable[[Settings], Finding]
 
 def examine(settings: Settings) -> list[Finding]:
     """Run every check; a broken one is a finding, not the end of the others."""
-    return [check(settings) for check in CHECKS]
+    checks = CHECKS if settings.upstream_url is None else UPSTREAM_CHECKS
+    return [check(settings) for check in checks]
 
 
 def _python(settings: Settings) -> Finding:
-    del settings
     found = f"Python {sys.version.split()[0]} on {sys.platform}"
+    if settings.upstream_url is not None:
+        return Finding("python", Verdict.GOOD, f"{found}; an upstream needs no torch here")
     missing = [name for name in ("torch", "safetensors", "tokenizers", "jinja2") if not _has(name)]
     if missing:
         return Finding(
@@ -159,11 +165,15 @@ async def _verify(url: str) -> None:
 
 
 def check_model(settings: Settings) -> Finding:
-    """Look for the files that every checkpoint has."""
-    folder = settings.model_folder
-    wanted = ("config.json", "tokenizer.json", "preprocessor_config.json")
+    """Look for the files that every checkpoint has; before an upstream, for those with prices."""
+    folder = settings.profile_folder
+    if folder is None:
+        return Finding("model", Verdict.GOOD, f"{settings.served_name}, priced as GLM-4.6V")
+    wanted = ["config.json", "preprocessor_config.json"]
+    if settings.upstream_url is None:
+        wanted.append("tokenizer.json")
     missing = [name for name in wanted if not (folder / name).is_file()]
-    if not list(folder.glob("*.safetensors")):
+    if settings.upstream_url is None and not list(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
     if missing:
         return Finding(
@@ -185,4 +195,15 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+def _upstream(settings: Settings) -> Finding:
+    """Ask the upstream for one token about a picture, as a worker does before its first task."""
+    try:
+        model = asyncio.run(ask_once(upstream_address(settings), UPSTREAM_PATIENCE_S))
+    except UpstreamFaultError as error:
+        mend = "Start it, or correct upstream_url, upstream_model and upstream_api_key."
+        return Finding("upstream", Verdict.BAD, str(error), mend)
+    return Finding("upstream", Verdict.GOOD, f"{model} at {settings.upstream_url} answers")
+
+
 CHECKS: tuple[Check, ...] = (_python, _memory, _disk, _nvidia, _port, _queue, check_model)
+UPSTREAM_CHECKS: tuple[Check, ...] = (_python, _disk, _port, _queue, check_model, _upstream)

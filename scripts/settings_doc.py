@@ -61,6 +61,15 @@ def _row(name: str, field: FieldInfo, meaning: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+_KINDS = {
+    "str": "text",
+    "int": "integer",
+    "float": "number",
+    "Path": "folder",
+    "SecretStr": "secret",
+}
+
+
 def _values(field: FieldInfo) -> str:
     """Say what a value may be: its type, or its choices, and its bounds."""
     annotation: Any = field.annotation
@@ -68,7 +77,7 @@ def _values(field: FieldInfo) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(annotation))
     types = [one for one in (get_args(annotation) or (annotation,)) if one not in (NoneType, ...)]
     name = getattr(types[0], "__name__", str(types[0]))
-    kind = {"str": "text", "int": "integer", "float": "number", "Path": "folder"}.get(name, name)
+    kind = _KINDS.get(name, name)
     kind = f"{kind}, ..." if get_origin(annotation) is tuple else kind
     bounds = [text for rule in field.metadata if (text := _bound(rule))]
     return f"{kind} {', '.join(bounds)}".strip()

@@ -25,6 +25,7 @@ from forebay.api.page import install_page
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
 from forebay.config import Settings
+from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect
@@ -72,9 +73,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     """
     if settings.queue_url is None:
         raise ValueError("the API needs queue_url: the queue that it fills")
-    profile = ModelProfile.from_folder(
-        settings.model_folder, settings.served_name, settings.model_aliases
-    )
+    profile = model_profile(settings)
     # stopped in the reverse order: no decoder outlives the app, no reader its connection
     async with AsyncExitStack() as stack:
         redis = connect(settings.queue_url)
@@ -102,6 +101,18 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 metrics=Metrics(),
             )
         )
+
+
+def model_profile(settings: Settings) -> ModelProfile:
+    """Return the model as its folder tells; before an upstream without one, Glm4v's own rules.
+
+    Raises:
+        ProfileError: the folder cannot be read.
+    """
+    name, aliases = settings.served_name, settings.model_aliases
+    if settings.profile_folder is None:
+        return ModelProfile(name, aliases, GridRules(), settings.upstream_context_tokens)
+    return ModelProfile.from_folder(settings.profile_folder, name, aliases)
 
 
 def door_settings(settings: Settings) -> DoorSettings:

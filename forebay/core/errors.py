@@ -178,6 +178,14 @@ class TaskFailedError(ForebayError):
     mend = "Read the message; the same request is likely to fail again."
 
 
+class UpstreamFailedError(ForebayError):
+    """The server behind the worker answered with something that is no answer to this request."""
+
+    status = 502
+    code = "upstream_failed"
+    mend = "Read the message; operators: `forebay doctor` asks the upstream for an answer."
+
+
 class AnswerChangedError(ForebayError):
     """A worker died in mid-answer, and the second attempt began with other words than were sent."""
 

@@ -11,10 +11,14 @@ from forebay.core.request import TaskId
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended. ``STOP``: the model or a stop string; ``LENGTH``: a token limit."""
+    """Why an answer ended. ``STOP``: the model or a stop string; ``LENGTH``: a token limit.
+
+    ``CONTENT_FILTER``: a filter of the server that a worker stands in front of.
+    """
 
     STOP = "stop"
     LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,20 @@ class Failed:
     message: str
 
 
-EngineEvent = TokenDelta | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A sequence came to nothing, and not by a fault of its request that is known.
+
+    ``why``: a clause that clients may read. ``counts``: whether the delivery counts against the
+    task; it does where the task itself may be the cause.
+    """
+
+    task_id: TaskId
+    why: str
+    counts: bool
+
+
+EngineEvent = TokenDelta | Finished | Failed | Returned
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from forebay.core.errors import (
@@ -19,17 +17,7 @@ from forebay.core.errors import (
     TaskExpiredError,
 )
 from forebay.core.events import EngineEvent, Failed, Finished, StepStats
-from forebay.core.request import (
-    ImagePart,
-    InferenceRequest,
-    Message,
-    Priority,
-    Role,
-    SamplingParams,
-    TaskId,
-    Terms,
-    TextPart,
-)
+from forebay.core.request import InferenceRequest, Priority, TaskId, Terms
 from forebay.engine.answers import Answers
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.gpu.execution import GpuExecution, default_ops
@@ -50,6 +38,7 @@ from forebay.engine.prepared import PreparedRequest, Preparer
 from forebay.engine.runner import Runner
 from forebay.engine.scheduler import Plan, Scheduler
 from forebay.engine.sequence import Chunk, Sequence
+from forebay.engine.warm_up import warm_up_request
 from forebay.models.files import read_json
 from forebay.models.glm4v.config import TextConfig
 from forebay.models.glm4v.model import Glm4vModel
@@ -334,15 +323,9 @@ class Engine:
         if self.has_work:
             raise RuntimeError("warm_up is for an engine without sequences")
         began = time.perf_counter()
-        task_id, sha256 = TaskId("warm-up"), "0" * 64
-        picture = Image.linear_gradient("L").resize((112, 112)).convert("RGB")
-        content = io.BytesIO()
-        picture.save(content, "PNG")
-        parts = (ImagePart(sha256, *picture.size), TextPart("?"))
-        request = InferenceRequest(
-            "warm-up", (Message(Role.USER, parts),), SamplingParams(max_tokens=1)
-        )
-        self.add(self.prepare(task_id, request, {sha256: content.getvalue()}))
+        task_id = TaskId("warm-up")
+        request, images = warm_up_request()
+        self.add(self.prepare(task_id, request, images))
         try:
             events = [event for _ in range(self.longest) for event in self._step_if_work()]
         finally:

@@ -98,10 +98,10 @@ class Library:
         return [tuple(lease) for lease in reply]
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
+        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool
     ) -> tuple[list[TaskId], list[TaskId]]:
         """Return the ids that are lost, and those that are cancelled."""
-        lost, cancelled = await self._call("heartbeat", worker, *_flat(leases))
+        lost, cancelled = await self._call("heartbeat", worker, int(serving), *_flat(leases))
         return lost, cancelled
 
     async def finish(
@@ -113,6 +113,10 @@ class Library:
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
         """Return the ids given back."""
         return list(await self._call("release", *_flat(leases)))
+
+    async def redeliver(self, leases: Sequence[tuple[TaskId, Fence]], why: str) -> list[TaskId]:
+        """Return the ids given back, the delivery counted."""
+        return list(await self._call("redeliver", why, *_flat(leases)))
 
     async def reap(self, worker: str) -> list[TaskId]:
         """Return the ids taken from a dead worker."""

@@ -226,9 +226,9 @@ class LeaseHolder(Protocol):
         ...
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
+        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool = True
     ) -> HeartbeatReply:
-        """Renew leases, and say that the worker lives."""
+        """Renew leases, and say that the worker lives; ``serving``: whether it can answer."""
         ...
 
     async def finish(self, outcomes: Sequence[Outcome]) -> list[TaskId]:
@@ -237,6 +237,13 @@ class LeaseHolder(Protocol):
 
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
         """Give tasks back to the head of the queue without counting a delivery against them."""
+        ...
+
+    async def redeliver(self, leases: Sequence[tuple[TaskId, Fence]], why: str) -> list[TaskId]:
+        """Give back tasks whose delivery came to nothing: it counts, and they are suspects now.
+
+        ``why``: for the dead letter that a task becomes after its last delivery; clients read it.
+        """
         ...
 
     async def reap(self, worker: str) -> list[TaskId]:

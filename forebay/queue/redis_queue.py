@@ -135,11 +135,11 @@ class RedisQueue:
                 return
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]]
+        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool = True
     ) -> HeartbeatReply:
         """Renew leases; return those that are lost and those to abort."""
         async with unavailable("renewing leases"):
-            lost, cancelled = await self._library.heartbeat(worker, leases)
+            lost, cancelled = await self._library.heartbeat(worker, leases, serving=serving)
         return HeartbeatReply(frozenset(lost), frozenset(cancelled))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> list[TaskId]:
@@ -155,6 +155,13 @@ class RedisQueue:
             return []
         async with unavailable("releasing leases"):
             return await self._library.release(leases)
+
+    async def redeliver(self, leases: Sequence[tuple[TaskId, Fence]], why: str) -> list[TaskId]:
+        """Give tasks back as a dead worker's, at once; see ``LeaseHolder``."""
+        if not leases:
+            return []
+        async with unavailable("giving tasks back"):
+            return await self._library.redeliver(leases, why)
 
     async def reap(self, worker: str) -> list[TaskId]:
         """Return the tasks of a worker known to be dead, now rather than at lease expiry."""

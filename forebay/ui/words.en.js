@@ -72,6 +72,7 @@ export const en = {
     cancelled: ["The question was cancelled", "Ask again if you still want to know."],
     expired: ["The question waited past its deadline", "Ask again at a quieter time."],
     inference_failed: ["The model could not answer this", "The same question is likely to fail again; try another picture."],
+    upstream_failed: ["The server behind this one gave no answer", "Tell the operator; another picture or question may work."],
     dead_letter: ["This question stopped the worker three times", "Try another picture, and tell the operator."],
     no_such_route: ["The server does not know this address", "Reload the page; it may be older than the server."],
     storage_full: ["No room for the picture", "Wait a moment. The server's disk, or its picture store, is full."],

@@ -6,15 +6,18 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forebay.core.errors import ForebayError
 from forebay.core.events import EngineEvent, Failed
 from forebay.core.request import InferenceRequest, TaskId, Terms
+from forebay.engine.errors import EngineBrokenError
+from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS
 
-MAX_UNPUBLISHED_STEPS = 8
-"""Steps that may run ahead of the publisher; then the engine waits for it."""
+LONGEST_STEP_S = 10.0
+"""A stop waits so long for the present step; a slower one is left behind with the process."""
 
 
 class StepOutput(Protocol):
@@ -26,8 +29,8 @@ class StepOutput(Protocol):
         ...
 
 
-class EnginePort(Protocol):
-    """What a worker asks of an engine. ``prepare`` may be called from any thread."""
+class SteppedEngine(Protocol):
+    """An engine that this thread drives. ``prepare`` may be called from any thread."""
 
     def prepare(
         self,
@@ -56,15 +59,6 @@ class EnginePort(Protocol):
         """Whether a step would do anything."""
         ...
 
-    @property
-    def free_tokens(self) -> int:
-        """Tokens of KV cache that are not taken."""
-        ...
-
-
-class EngineBrokenError(Exception):
-    """A step raised: the engine's state is unknown and the process must start anew."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Add:
@@ -78,14 +72,18 @@ class _Abort:
 
 
 class EngineThread:
-    """Steps an engine while it has work; hands over its events to the event loop.
+    """An ``EnginePort`` that steps an engine while it has work.
 
-    ``add`` and ``abort`` are called on the loop and take effect before the next step. The inbox
-    is bounded by its caller: it holds at most an add and an abort for each lease.
+    ``add`` and ``abort`` take effect before the next step. The inbox holds at most an add and an
+    abort for each lease. ``prepare`` runs in ``prepare_threads`` threads of its own.
     """
 
-    def __init__(self, engine: EnginePort) -> None:
+    ready = True
+    accepting = True
+
+    def __init__(self, engine: SteppedEngine, prepare_threads: int = 2) -> None:
         self._engine = engine
+        self._preparers = ThreadPoolExecutor(prepare_threads, "prepare")
         self._inbox: deque[_Add | _Abort] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -99,22 +97,36 @@ class EngineThread:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def stop(self, timeout_s: float = 10.0) -> bool:
-        """End the thread after its present step; False when that step outlasts ``timeout_s``."""
+    async def stop(self) -> bool:
+        """End the thread after its present step; False when that step outlasts the limit."""
+        self._preparers.shutdown(wait=False, cancel_futures=True)
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._room.release()
-        await asyncio.to_thread(self._thread.join, timeout_s)
+        await asyncio.to_thread(self._thread.join, LONGEST_STEP_S)
         return not self._thread.is_alive()
 
-    def add(self, task_id: TaskId, prepared: Any) -> None:
-        """Hand a prepared request to the engine; a refusal comes back as a ``Failed`` event."""
-        self._send(_Add(task_id, prepared))
+    async def wait_accepting(self, timeout_s: float) -> None:
+        """Return at once: what an engine here may hold is known to its worker."""
+        del timeout_s
 
-    def abort(self, task_id: TaskId) -> None:
+    async def prepare(
+        self, run: TaskId, request: InferenceRequest, images: Mapping[str, bytes], terms: Terms
+    ) -> Any:
+        """Prepare on a thread; see the engine's own ``prepare``."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._preparers, self._engine.prepare, run, request, images, terms
+        )
+
+    def add(self, run: TaskId, prepared: Any) -> None:
+        """Hand a prepared request to the engine; a refusal comes back as a ``Failed`` event."""
+        self._send(_Add(run, prepared))
+
+    def abort(self, run: TaskId) -> None:
         """Have the engine drop a sequence."""
-        self._send(_Abort(task_id))
+        self._send(_Abort(run))
 
     async def next_events(self) -> list[EngineEvent]:
         """Return the events of every step since the last call, waiting for one at least.

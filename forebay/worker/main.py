@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 
 import structlog
 
 from forebay.config import Settings, SettingsError
-from forebay.core.image_grid import MAX_ASPECT_RATIO
-from forebay.engine.engine import Engine, device_named
-from forebay.engine.limits import EngineLimits
+from forebay.engine.errors import EngineBrokenError
+from forebay.engine.upstream.engine import UpstreamEngine
+from forebay.engine.upstream.transport import Address
 from forebay.logs import configure_logs
-from forebay.models.quantization import Quantization, choice_for
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
-from forebay.worker.engine_thread import EngineBrokenError
+from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.signals import StopSignal
 from forebay.worker.status import Phase, WorkerStatus, peak_memory_bytes, write_status
 from forebay.worker.worker import Worker, WorkerLimits
@@ -28,9 +26,6 @@ log = structlog.get_logger("forebay.worker")
 AHEAD = 4
 """Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
 
-PIXELS_A_TOKEN = 28
-"""Side of the square that a visual token covers, in every checkpoint of the family."""
-
 BROKEN_EXIT_CODE = 3
 
 FULL_BEATS_A_LEASE = 5
@@ -39,7 +34,7 @@ LONGEST_BEAT_S = 1.0
 
 
 def run(settings: Settings, name: str) -> None:
-    """Load the model, then answer tasks until SIGTERM or SIGINT.
+    """Load the model, or look to the upstream, then answer tasks until SIGTERM or SIGINT.
 
     Raises:
         SettingsError: no queue_url is set.
@@ -52,57 +47,50 @@ def run(settings: Settings, name: str) -> None:
         raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
     configure_logs(name, level=settings.log_level, form=settings.log_format)
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
-    began = time.monotonic()
-    engine = load_engine(settings)
-    log.info(
-        "model_warm",
-        model=settings.served_name,
-        after_s=round(time.monotonic() - began, 1),
-        free_tokens=engine.free_tokens,
-        memory=str(engine.memory),
-        peak_mb=peak_memory_bytes() // 2**20,
+    if settings.upstream_url is not None:
+        engine: EnginePort = upstream_engine(settings)
+        limits = upstream_limits(settings)
+    else:
+        # the only way to torch: a worker in front of an upstream runs without it
+        from forebay.worker.local import load  # noqa: PLC0415
+
+        engine, free_tokens = load(settings)
+        limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
+    asyncio.run(_work(settings, name, engine, limits))
+
+
+def upstream_engine(settings: Settings) -> UpstreamEngine:
+    """Return an engine that asks the server of the settings."""
+    return UpstreamEngine(
+        upstream_address(settings),
+        unpublished=MAX_UNPUBLISHED_STEPS * settings.upstream_concurrency,
+        answer_s=settings.upstream_answer_s,
     )
-    asyncio.run(_work(settings, name, engine))
 
 
-def load_engine(settings: Settings) -> Engine:
-    """Load the checkpoint and run a picture through it, so that the first request is not slow.
+def upstream_address(settings: Settings) -> Address:
+    """Return where the upstream is, and how long to wait for it."""
+    assert settings.upstream_url is not None
+    key = settings.upstream_api_key
+    return Address(
+        settings.upstream_url,
+        settings.upstream_model,
+        key.get_secret_value() if key else "",
+        connect_s=settings.upstream_connect_s,
+        idle_s=settings.upstream_idle_s,
+    )
 
-    Raises:
-        CheckpointError: the model's folder cannot be served.
-        QuantizationError: the quantization that is set does not run on this machine.
+
+def upstream_limits(settings: Settings) -> WorkerLimits:
+    """Return what a worker takes on for an upstream: no more than it has running there.
+
+    What the upstream's memory bears is its own business, so tokens do not bind before tasks do.
     """
-    choice = choice_for(
-        settings.model_folder, Quantization(settings.quantization), device_named(settings.device)
-    )
-    log.info("quantization", kept_as=choice.quantization.value, reason=choice.reason)
-    engine = Engine.from_folder(
-        settings.model_folder,
-        limits=engine_limits(settings),
-        threads=settings.engine_threads or None,
-        device=settings.device,
-        quantization=choice.quantization,
-    )
-    engine.warm_up()
-    return engine
+    slots = settings.upstream_concurrency
+    return worker_limits(settings, slots, slots * settings.upstream_context_tokens)
 
 
-def engine_limits(settings: Settings) -> EngineLimits:
-    """Return the engine's budgets.
-
-    Both sides of a stored picture are rounded to whole tokens; one thinner than a token is widened.
-    """
-    side = round(settings.image_side / PIXELS_A_TOKEN) + 1
-    return EngineLimits(
-        max_running=settings.max_running,
-        token_budget=settings.token_budget,
-        memory_share=settings.memory_share,
-        context_tokens=settings.context_tokens,
-        largest_image=max(side * side, MAX_ASPECT_RATIO),
-    )
-
-
-async def _work(settings: Settings, name: str, engine: Engine) -> None:
+async def _work(settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits) -> None:
     assert settings.queue_url is not None
     redis = connect(settings.queue_url)
     try:
@@ -117,7 +105,7 @@ async def _work(settings: Settings, name: str, engine: Engine) -> None:
             streams=RedisTokenStreams(redis, settings.queue_name, settings.queue_limits()),
             blobs=FolderBlobs(settings.blob_dir),
             engine=engine,
-            limits=worker_limits(settings, engine.free_tokens),
+            limits=limits,
             on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),
         )
         with StopSignal().listening() as stop:
@@ -138,11 +126,11 @@ async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:
         raise SystemExit(BROKEN_EXIT_CODE)
 
 
-def worker_limits(settings: Settings, free_tokens: int) -> WorkerLimits:
-    """Return what a worker with an idle engine of ``free_tokens`` may take on."""
+def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> WorkerLimits:
+    """Return what a worker takes on, as the settings have the rest."""
     return WorkerLimits(
-        max_leases=settings.max_running + AHEAD,
-        max_tokens=free_tokens,
+        max_leases=max_leases,
+        max_tokens=max_tokens,
         heartbeat_s=min(settings.lease_s / FULL_BEATS_A_LEASE, LONGEST_BEAT_S),
         drain_s=settings.drain_s,
     )

@@ -114,6 +114,11 @@ class Publisher:
         await self._persist("release", lambda: self._queue.release(held))
         self.drop(held, why=why)
 
+    async def redeliver(self, keys: Sequence[LeaseKey], *, why: str) -> None:
+        """Give back tasks whose delivery came to nothing; it counts against them."""
+        await self._persist("redeliver", lambda: self._queue.redeliver(keys, why))
+        self.drop(keys, why=why)
+
     def drop(self, keys: Sequence[LeaseKey], *, why: str) -> None:
         """Forget deliveries that are no longer this worker's, and stop working on them."""
         for key in keys:

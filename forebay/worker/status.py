@@ -12,9 +12,10 @@ from pathlib import Path
 
 
 class Phase(StrEnum):
-    """Where a worker is in its own life."""
+    """Where a worker is in its own life. ``WAITING``: for its engine, which cannot answer now."""
 
     LOADING = "loading"
+    WAITING = "waiting"
     READY = "ready"
     DRAINING = "draining"
 

@@ -1,7 +1,7 @@
 """The worker: leases tasks, has the engine answer them, publishes tokens, stores the results.
 
-Three tasks on the event loop (claim, publish, heartbeat), the engine on a thread of its own, and a
-few threads that prepare requests. What each may assume:
+Three tasks on the event loop (claim, publish, heartbeat), and the engine behind ``EnginePort``.
+What each may assume:
 
 - A lease is in ``HeldLeases`` from claim to end; whatever arrives for another one is ignored.
 - The fence is compared by the queue at every write, so a lost lease can do no harm here.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
@@ -23,9 +22,9 @@ from forebay.core.errors import (
     TaskCancelledError,
     TaskFailedError,
 )
-from forebay.core.events import EngineEvent, Failed, Finished, TokenDelta
+from forebay.core.events import EngineEvent, Failed, Finished, Returned, TokenDelta
 from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
-from forebay.worker.engine_thread import EnginePort, EngineThread
+from forebay.worker.engine_port import EnginePort
 from forebay.worker.leases import HeldLeases, LeaseKey, key_of, run_id
 from forebay.worker.publisher import Publisher
 from forebay.worker.status import Phase
@@ -48,7 +47,6 @@ class WorkerLimits:
     idle_wait_s: float = 1.0
     drain_s: float = 20.0
     retry_s: float = 30.0
-    prepare_threads: int = 2
 
 
 class Worker:
@@ -66,49 +64,54 @@ class Worker:
         on_heartbeat: Callable[[Worker], None] = lambda _: None,
     ) -> None:
         self.name = name
-        self.phase = Phase.READY
         self.held = HeldLeases(limits.max_leases, limits.max_tokens)
         self._queue = queue
         self._blobs = blobs
         self._engine = engine
         self._limits = limits
         self._on_heartbeat = on_heartbeat
-        self._thread = EngineThread(engine)
+        self._draining = False
         self._preparing: set[asyncio.Task[None]] = set()
         self.publisher = Publisher(
             queue,
             streams,
             self.held,
-            abort=lambda key: self._thread.abort(run_id(key)),
+            abort=lambda key: engine.abort(run_id(key)),
             retry_s=limits.retry_s,
         )
+
+    @property
+    def phase(self) -> Phase:
+        """Where the worker is in its life."""
+        if self._draining:
+            return Phase.DRAINING
+        return Phase.READY if self._engine.ready else Phase.WAITING
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
         """Work until ``stop``, then drain; ``hurry`` ends the drain at once.
 
         Raises:
-            EngineBrokenError (in a group): a step raised. The leases are left behind, and the
-                queue delivers those tasks again.
+            EngineBrokenError (in a group): the engine cannot go on. The leases are left behind,
+                and the queue delivers those tasks again.
         """
-        self._thread.start()
-        pool = ThreadPoolExecutor(self._limits.prepare_threads, "prepare")
+        self._engine.start()
         try:
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._heartbeat_loop())
                 publish = group.create_task(self._publish_loop())
-                await self._claim_loop(stop, pool, group)
+                await self._claim_loop(stop, group)
                 await self._drain(hurry or asyncio.Event())
                 for task in (heartbeat, publish, *self._preparing):
                     task.cancel()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not await self._thread.stop():
-                log.error("engine_thread_stuck")
+            if not await self._engine.stop():
+                log.error("engine_stuck")
 
-    async def _claim_loop(
-        self, stop: asyncio.Event, pool: ThreadPoolExecutor, group: asyncio.TaskGroup
-    ) -> None:
+    async def _claim_loop(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         while not stop.is_set():
+            if not self._engine.accepting:
+                await self._engine.wait_accepting(self._limits.idle_wait_s)
+                continue
             if self.held.room < 1:
                 await self.held.wait_for_drop(self._limits.idle_wait_s)
                 continue
@@ -117,7 +120,7 @@ class Worker:
                 older = self.held.keys_of([lease.task_id])
                 self.publisher.drop(older, why="delivered_again")
                 self.held.take(lease)
-                preparing = group.create_task(self._prepare(lease, pool))
+                preparing = group.create_task(self._prepare(lease))
                 self._preparing.add(preparing)
                 preparing.add_done_callback(self._preparing.discard)
 
@@ -154,15 +157,13 @@ class Worker:
         for wait in done:
             wait.result()
 
-    async def _prepare(self, lease: Lease, pool: ThreadPoolExecutor) -> None:
+    async def _prepare(self, lease: Lease) -> None:
         """Bring a leased task into the engine, or end it with the reason why that cannot be."""
         key = key_of(lease)
         try:
             names = dict.fromkeys(image.sha256 for image in lease.request.images)
             images = {sha256: await self._blobs.get(sha256) for sha256 in names}
-            prepared = await asyncio.get_running_loop().run_in_executor(
-                pool, self._engine.prepare, run_id(key), lease.request, images, lease.terms
-            )
+            prepared = await self._engine.prepare(run_id(key), lease.request, images, lease.terms)
         except KeyError:
             await self._refuse(key, TaskFailedError("a picture of this task is gone"))
         except ForebayError as error:
@@ -172,7 +173,7 @@ class Worker:
             await self._refuse(key, TaskFailedError("the request could not be prepared"))
         else:
             if self.held.enter_engine(key):
-                self._thread.add(run_id(key), prepared)
+                self._engine.add(run_id(key), prepared)
 
     async def _refuse(self, key: LeaseKey, error: ForebayError) -> None:
         if self.held.holds(key):
@@ -181,9 +182,20 @@ class Worker:
 
     async def _publish_loop(self) -> None:
         while True:
-            events = await self._thread.next_events()
+            events = await self._engine.next_events()
             await self.publisher.append([one for one in events if isinstance(one, TokenDelta)])
             await self.publisher.finish(self._outcomes(events))
+            await self._give_back([one for one in events if isinstance(one, Returned)])
+
+    async def _give_back(self, events: Sequence[Returned]) -> None:
+        """Return tasks to the queue, those with the same reason in one round trip."""
+        alike: dict[tuple[str, bool], list[LeaseKey]] = {}
+        for event in events:
+            if (key := self.held.of_run(event.task_id)) is not None:
+                alike.setdefault((event.why, event.counts), []).append(key)
+        for (why, counts), keys in alike.items():
+            give_back = self.publisher.redeliver if counts else self.publisher.release
+            await give_back(keys, why=why)
 
     def _outcomes(self, events: Sequence[EngineEvent]) -> list[Outcome]:
         outcomes = []
@@ -210,19 +222,19 @@ class Worker:
         """Renew every lease; drop what is lost, end what was cancelled."""
         keys = self.held.keys()
         try:
-            reply = await self._queue.heartbeat(self.name, keys)
+            reply = await self._queue.heartbeat(self.name, keys, serving=self._engine.ready)
         except QueueUnavailableError as error:
             log.warning("queue_unavailable", during="heartbeat", reason=error.message)
             return
         self.publisher.drop([key for key in keys if key[0] in reply.lost], why="lost")
         for key in keys:
             if key[0] in reply.cancelled and self.held.holds(key):
-                self._thread.abort(run_id(key))
+                self._engine.abort(run_id(key))
                 await self._refuse(key, TaskCancelledError("cancelled by its client"))
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Give back what the engine does not have, wait for the rest, then give that back too."""
-        self.phase = Phase.DRAINING
+        self._draining = True
         self._on_heartbeat(self)
         log.info("draining", held=len(self.held))
         await self.publisher.release(self.held.keys_outside_engine(), why="drain")

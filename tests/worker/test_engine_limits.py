@@ -6,7 +6,7 @@ import pytest
 
 from forebay.config import SettingsError, load_settings
 from forebay.core.image_grid import GridRules, visual_tokens
-from forebay.worker.main import engine_limits
+from forebay.worker.local import engine_limits
 
 
 @pytest.mark.parametrize("side", [28, 500, 1024, 2000])

@@ -27,11 +27,12 @@ from forebay.core.request import (
     TextPart,
 )
 from forebay.engine.engine import Engine
+from forebay.engine.errors import EngineBrokenError
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.ports import NewTask, StreamKind, TaskRecord
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
-from forebay.worker.engine_thread import EngineBrokenError
+from forebay.worker.engine_thread import EngineThread
 from forebay.worker.worker import Worker, WorkerLimits
 
 LIMITS = WorkerLimits(max_leases=6, heartbeat_s=0.1, idle_wait_s=0.2, drain_s=20, retry_s=5)
@@ -51,7 +52,7 @@ class Rig:
             queue=self.queue,
             streams=self.streams,
             blobs=self.blobs,
-            engine=engine or self.engine,
+            engine=EngineThread(engine or self.engine),
             limits=limits,
         )
 

@@ -137,9 +137,9 @@ local function unlease(q, id, worker)
   end
 end
 
--- A worker died with this task in its hands, or lost it. It may be what killed the worker, so it
--- waits apart and is delivered alone from now on.
-local function lost(q, id)
+-- A worker died with this task in its hands, or lost it, or says `why` its delivery came to nothing.
+-- The task may be the cause, so it waits apart and is delivered alone from now on.
+local function lost(q, id, why)
   local t = read(q, id, 'state', 'worker', 'deliveries', 'cancel', 'seq', 'cost', 'deadline')
   unlease(q, id, t[2])
   if t[1] ~= 'leased' then
@@ -155,7 +155,10 @@ local function lost(q, id)
       id,
       'dead',
       'dead_letter',
-      'Delivered ' .. t[3] .. ' times, and each time its worker died or lost it.'
+      'Delivered '
+        .. t[3]
+        .. ' times, and each time its worker died or lost it.'
+        .. (why and ' The last time: ' .. why .. '.' or '')
     )
   elseif deadline > 0 and deadline <= q.now then
     expired(q, id)

@@ -157,11 +157,12 @@ local function is_held(q, id, fence)
   return t[1] == 'leased' and t[2] == fence, t
 end
 
--- args: worker, then id, fence of each lease. Returns {lost ids, cancelled ids}.
+-- args: worker, '1' when it can answer, then id, fence of each lease. Returns {lost ids, cancelled
+-- ids}. A worker that cannot answer keeps its leases, and is not counted among those that serve.
 local function heartbeat(keys, args)
   local q = open(keys, args)
   local gone, stop = {}, {}
-  for i = ARGS + 2, #args, 2 do
+  for i = ARGS + 3, #args, 2 do
     local held, t = is_held(q, args[i], args[i + 1])
     if held then
       redis.call('ZADD', key(q, 'leases'), q.now + q.lease_ms, args[i])
@@ -173,6 +174,9 @@ local function heartbeat(keys, args)
     end
   end
   seen(q, args[ARGS + 1])
+  if args[ARGS + 2] ~= '1' then
+    redis.call('ZREM', key(q, 'workers'), args[ARGS + 1])
+  end
   sweep(q)
   return { gone, stop }
 end
@@ -258,6 +262,19 @@ local function release(keys, args)
     wake(q)
   end
   return released
+end
+
+-- args: why, then id, fence of each lease whose delivery came to nothing. Returns the ids given
+-- back; each is treated as by an expired lease, at once.
+local function redeliver(keys, args)
+  local q = open(keys, args)
+  local returned = {}
+  for i = ARGS + 2, #args, 2 do
+    if is_held(q, args[i], args[i + 1]) and lost(q, args[i], args[ARGS + 1]) then
+      returned[#returned + 1] = args[i]
+    end
+  end
+  return returned
 end
 
 -- args: worker. Returns the ids that a worker known to be dead held; each is treated as by an

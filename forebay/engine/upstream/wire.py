@@ -1,0 +1,85 @@
+"""A request in the form that OpenAI-compatible servers take."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from forebay.core.errors import TaskFailedError
+from forebay.core.request import (
+    ImagePart,
+    InferenceRequest,
+    Message,
+    Part,
+    SamplingParams,
+    TextPart,
+)
+
+_Put = Callable[[Any], dict[str, Any]]
+
+
+def _always(name: str) -> _Put:
+    return lambda value: {name: value}
+
+
+def _unless(name: str, default: object) -> _Put:
+    """Send what is not the default: a server that does not know the field then never sees it."""
+    return lambda value: {} if value == default else {name: value}
+
+
+SAMPLING: Final[Mapping[str, _Put]] = {
+    "max_tokens": _always("max_tokens"),
+    "temperature": _always("temperature"),
+    "top_p": _unless("top_p", 1.0),
+    "seed": _unless("seed", None),
+    "stop": lambda value: {"stop": list(value)} if value else {},
+}
+"""How each field of ``SamplingParams`` is sent."""
+
+
+def request_body(model: str, request: InferenceRequest, images: Mapping[str, bytes]) -> bytes:
+    """Return the JSON body of a streamed chat completion, pictures as data URLs.
+
+    Raises:
+        TaskFailedError: a picture's bytes are not in ``images``.
+    """
+    body = {
+        "model": model,
+        "messages": [_message(message, images) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **sampling_fields(request.sampling),
+    }
+    return json.dumps(body, separators=(",", ":")).encode("ascii")
+
+
+def sampling_fields(sampling: SamplingParams) -> dict[str, Any]:
+    """Return the request's fields that say how tokens are chosen."""
+    fields: dict[str, Any] = {}
+    for name, put in SAMPLING.items():
+        fields.update(put(getattr(sampling, name)))
+    return fields
+
+
+def _message(message: Message, images: Mapping[str, bytes]) -> dict[str, Any]:
+    match message.parts:
+        case (TextPart(text),):  # a string: some chat templates take no list for the system's turn
+            return {"role": message.role.value, "content": text}
+        case parts:
+            return {"role": message.role.value, "content": [_part(part, images) for part in parts]}
+
+
+def _part(part: Part, images: Mapping[str, bytes]) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    return {"type": "image_url", "image_url": {"url": _data_url(part, images)}}
+
+
+def _data_url(part: ImagePart, images: Mapping[str, bytes]) -> str:
+    content = images.get(part.sha256)
+    if content is None:
+        raise TaskFailedError(f"the bytes of picture {part.sha256} are no longer stored")
+    # the door writes every picture anew as JPEG
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"

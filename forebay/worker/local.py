@@ -1,0 +1,79 @@
+"""The engine of a model on this machine, ready to be stepped. The worker's one way to torch."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from forebay.config import Settings
+from forebay.core.image_grid import MAX_ASPECT_RATIO
+from forebay.engine.engine import Engine, device_named
+from forebay.engine.limits import EngineLimits
+from forebay.models.quantization import Quantization, choice_for
+from forebay.worker.engine_thread import EngineThread
+from forebay.worker.status import peak_memory_bytes
+
+log = structlog.get_logger("forebay.worker")
+
+PIXELS_A_TOKEN = 28
+"""Side of the square that a visual token covers, in every checkpoint of the family."""
+
+
+def load(settings: Settings) -> tuple[EngineThread, int]:
+    """Return the engine, warm, and how many tokens it may be given.
+
+    Raises:
+        CheckpointError: the model's folder cannot be served.
+        QuantizationError: the quantization that is set does not run on this machine.
+        EngineMemoryError: the model and one longest request do not fit the device.
+    """
+    began = time.monotonic()
+    engine = load_engine(settings)
+    log.info(
+        "model_warm",
+        model=settings.served_name,
+        after_s=round(time.monotonic() - began, 1),
+        free_tokens=engine.free_tokens,
+        memory=str(engine.memory),
+        peak_mb=peak_memory_bytes() // 2**20,
+    )
+    return EngineThread(engine), engine.free_tokens
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the checkpoint and run a picture through it, so that the first request is not slow.
+
+    Raises:
+        CheckpointError: the model's folder cannot be served.
+        QuantizationError: the quantization that is set does not run on this machine.
+        EngineMemoryError: the model and one longest request do not fit the device.
+    """
+    choice = choice_for(
+        settings.model_folder, Quantization(settings.quantization), device_named(settings.device)
+    )
+    log.info("quantization", kept_as=choice.quantization.value, reason=choice.reason)
+    engine = Engine.from_folder(
+        settings.model_folder,
+        limits=engine_limits(settings),
+        threads=settings.engine_threads or None,
+        device=settings.device,
+        quantization=choice.quantization,
+    )
+    engine.warm_up()
+    return engine
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """Return the engine's budgets.
+
+    Both sides of a stored picture are rounded to whole tokens; one thinner than a token is widened.
+    """
+    side = round(settings.image_side / PIXELS_A_TOKEN) + 1
+    return EngineLimits(
+        max_running=settings.max_running,
+        token_budget=settings.token_budget,
+        memory_share=settings.memory_share,
+        context_tokens=settings.context_tokens,
+        largest_image=max(side * side, MAX_ASPECT_RATIO),
+    )

@@ -1,0 +1,390 @@
+"""The upstream engine against a server on a real socket that plays every part, the bad ones too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from forebay.core.events import (
+    EngineEvent,
+    Failed,
+    Finished,
+    FinishReason,
+    Returned,
+    TokenDelta,
+    Usage,
+)
+from forebay.core.request import InferenceRequest, Message, Role, SamplingParams, TaskId, TextPart
+from forebay.engine.upstream import engine as upstream_engine
+from forebay.engine.upstream import health
+from forebay.engine.upstream.engine import UpstreamEngine, ask_once
+from forebay.engine.upstream.faults import UpstreamFaultError
+from forebay.engine.upstream.transport import Address
+from tests.engine.fake_upstream import (
+    DONE,
+    Exchange,
+    FakeUpstream,
+    cut_after,
+    delta,
+    event,
+    refuse,
+    say,
+    silence,
+    stream,
+)
+
+WAIT_S = 60
+"""Bounds every wait; far above what any takes, because test machines are shared."""
+
+KEY = "sk-secret-1"
+REQUEST = InferenceRequest("ours", (Message(Role.USER, (TextPart("hello"),)),))
+Made = tuple[UpstreamEngine, FakeUpstream]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_engine, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(upstream_engine, "TRAILER_S", 0.3)
+    monkeypatch.setattr(health, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(health, "LONGEST_PAUSE_S", 0.1)
+
+
+@asynccontextmanager
+async def running(url: str, **options: Any) -> AsyncIterator[UpstreamEngine]:
+    limits = {
+        "unpublished": options.pop("unpublished", 64),
+        "answer_s": options.pop("answer_s", 30),
+    }
+    engine = UpstreamEngine(Address(url, api_key=KEY, **options), **limits)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@asynccontextmanager
+async def in_front_of(server: FakeUpstream, **options: Any) -> AsyncIterator[UpstreamEngine]:
+    async with server.listening(), running(server.url, **options) as engine:
+        await accepts(engine)
+        yield engine
+
+
+async def accepts(engine: UpstreamEngine) -> None:
+    await engine.wait_accepting(WAIT_S)
+    assert engine.ready
+    assert engine.accepting
+
+
+async def eventually(condition: Any) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def send(engine: UpstreamEngine, name: str = "r", **sampling: Any) -> None:
+    asked = InferenceRequest(REQUEST.model, REQUEST.messages, SamplingParams(**sampling))
+    engine.add(TaskId(name), await engine.prepare(TaskId(name), asked, {}))
+
+
+async def ends(engine: UpstreamEngine, count: int = 1) -> list[EngineEvent]:
+    """Return all events until ``count`` requests have ended."""
+    events: list[EngineEvent] = []
+    async with asyncio.timeout(WAIT_S):
+        while sum(not isinstance(one, TokenDelta) for one in events) < count:
+            events += await engine.next_events()
+    return events
+
+
+async def ended(engine: UpstreamEngine, **sampling: Any) -> EngineEvent:
+    await send(engine, **sampling)
+    return (await ends(engine))[-1]
+
+
+async def test_an_answer_comes_as_text_and_an_end_with_the_servers_count() -> None:
+    server = FakeUpstream(chat=say("价格", "是12"))
+    async with in_front_of(server) as engine:
+        await send(engine, max_tokens=9, stop=("x",))
+        events = await ends(engine)
+    run = TaskId("r")
+    assert events == [
+        TokenDelta(run, "价格", 1),
+        TokenDelta(run, "是12", 1),
+        Finished(run, "价格是12", FinishReason.STOP, Usage(7, 2)),
+    ]
+    (exchange,) = server.asked
+    assert exchange.path == "/v1/chat/completions"
+    assert exchange.headers["authorization"] == f"Bearer {KEY}"
+    assert exchange.asked["model"] == "the-model"
+    assert (exchange.asked["max_tokens"], exchange.asked["stop"]) == (9, ["x"])
+
+
+async def test_it_is_ready_only_after_a_real_answer_about_a_picture() -> None:
+    server = FakeUpstream(warm_up=refuse(503))
+    async with server.listening(), running(server.url) as engine:
+        await eventually(lambda: any(one.path.endswith("completions") for one in server.seen))
+        assert not engine.ready
+        assert not engine.accepting
+        server.warm_up = say("w")
+        await accepts(engine)
+    asked = next(one.asked for one in server.seen if one.path.endswith("completions"))
+    assert asked["max_tokens"] == 1
+    assert asked["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;")
+
+
+async def test_a_server_that_refuses_pictures_is_never_ready_and_the_reason_is_told() -> None:
+    server = FakeUpstream(warm_up=refuse(400, "this model takes no pictures"))
+    async with server.listening():
+        with pytest.raises(UpstreamFaultError, match="takes no pictures"):
+            await ask_once(Address(server.url), WAIT_S)
+
+
+async def test_of_several_models_one_must_be_chosen_but_names_of_one_model_are_one() -> None:
+    server = FakeUpstream(models={"data": [{"id": "a"}, {"id": "b"}]})
+    async with server.listening():
+        with pytest.raises(UpstreamFaultError, match=r"2 models \(a, b\): set upstream_model"):
+            await ask_once(Address(server.url), WAIT_S)
+        assert await ask_once(Address(server.url, model="b"), WAIT_S) == "b"
+        server.models = {"data": [{"id": "a", "root": "/x"}, {"id": "alias", "root": "/x"}]}
+        assert await ask_once(Address(server.url), WAIT_S) == "a"
+        server.models = {"nonsense": 1}
+        with pytest.raises(UpstreamFaultError, match="no known form"):
+            await ask_once(Address(server.url), WAIT_S)
+
+
+async def test_a_server_without_health_is_asked_for_its_models() -> None:
+    server = FakeUpstream(health=refuse(404))
+    async with in_front_of(server) as engine:
+        assert isinstance(await ended(engine), Finished)
+
+
+async def test_a_busy_server_is_asked_again_when_it_says() -> None:
+    async def busy_twice(exchange: Exchange) -> None:
+        await (refuse(429, retry_after="1") if len(server.asked) < 3 else say("a"))(exchange)
+
+    server = FakeUpstream(chat=busy_twice)
+    async with in_front_of(server) as engine:
+        await send(engine)
+        await eventually(lambda: server.asked)
+        await eventually(lambda: not engine.accepting)
+        assert engine.ready
+        assert isinstance((await ends(engine))[-1], Finished)
+        await accepts(engine)
+    first, second, third = (one.at for one in server.asked)
+    assert min(second - first, third - second) >= 1.0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_stays_busy_gets_no_more_and_nothing_counts(status: int) -> None:
+    server = FakeUpstream(chat=refuse(status))
+    async with in_front_of(server) as engine:
+        server.warm_up = refuse(status)
+        assert await ended(engine) == Returned(
+            TaskId("r"), f"the upstream answered HTTP {status}", counts=False
+        )
+        assert len(server.asked) == upstream_engine.TRIES
+        await eventually(lambda: not engine.ready)
+        server.warm_up, server.chat = say("w"), say("a")
+        await accepts(engine)
+        assert isinstance(await ended(engine), Finished)
+
+
+@pytest.mark.parametrize("status", [500, 401, 404, 302])
+async def test_a_refusal_counts_only_when_the_server_answers_others(status: int) -> None:
+    server = FakeUpstream(chat=refuse(status))
+    async with in_front_of(server) as engine:
+        assert await ended(engine) == Returned(
+            TaskId("r"), f"the upstream answered HTTP {status}", counts=True
+        )
+        assert engine.ready
+        await accepts(engine)
+        server.warm_up = refuse(status)
+        event = await ended(engine)
+        assert isinstance(event, Returned)
+        assert not event.counts
+        assert not engine.ready
+
+
+async def test_the_requests_own_fault_fails_it_in_the_servers_words_without_secrets() -> None:
+    words = f"max_tokens is wrong, see http://127.0.0.1:1/x with {KEY}"
+    server = FakeUpstream(chat=refuse(400, words))
+    async with in_front_of(server) as engine:
+        event = await ended(engine)
+        assert isinstance(event, Failed)
+        assert event.code == "invalid_request"
+        assert "max_tokens is wrong" in event.message
+        assert KEY not in event.message
+        assert "127.0.0.1" not in event.message
+        server.chat = refuse(400, {"error": {"message": "m", "code": "context_length_exceeded"}})
+        event = await ended(engine)
+        assert isinstance(event, Failed)
+        assert event.code == "prompt_too_long"
+        assert engine.accepting
+
+
+async def test_no_server_at_all_counts_against_nothing_and_is_waited_for() -> None:
+    server = FakeUpstream()
+    async with running("http://127.0.0.1:9") as engine:
+        await asyncio.sleep(0.1)
+        assert not engine.ready
+    async with server.listening():
+        engine = UpstreamEngine(Address(server.url), unpublished=64, answer_s=30)
+        engine.start()
+        await accepts(engine)
+    try:
+        event = await ended(engine)
+        assert event == Returned(TaskId("r"), "the upstream cannot be reached", counts=False)
+        await eventually(lambda: not engine.ready)
+        async with server.listening():
+            await accepts(engine)
+            assert isinstance(await ended(engine), Finished)
+    finally:
+        await engine.stop()
+
+
+async def test_an_idle_server_that_goes_away_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "CHECK_EVERY_S", 0.05)
+    server = FakeUpstream()
+    async with server.listening():
+        engine = UpstreamEngine(Address(server.url), unpublished=64, answer_s=30)
+        engine.start()
+        await accepts(engine)
+    await eventually(lambda: not engine.ready)
+    await engine.stop()
+
+
+BROKEN = {
+    "cut in mid-answer": cut_after(delta("a")),
+    "cut before a word": cut_after(),
+    "ended without a reason": stream(delta("a"), DONE),
+    "ended without anything": stream(delta("a")),
+    "silent": silence,
+    "silent after a word": stream(delta("a"), ends=False),
+    "not JSON": stream(delta("a"), b"data: {oops\n\n"),
+    "an error in the stream": stream(delta("a"), event(error={"message": "no", "code": 500})),
+    "a huge line": stream(delta("a"), b"data: " + b"x" * 2**21),
+    "a page": lambda exchange: exchange.whole(200, b"<html>", content_type="text/html"),
+    "not asked to stream": lambda exchange: exchange.whole(200, {"choices": []}),
+    "an answer without end": stream(*[delta("x" * 9000)] * 50),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_an_answer_that_breaks_off_counts_and_its_server_is_asked_how_it_is(how: str) -> None:
+    server = FakeUpstream(chat=BROKEN[how])
+    async with in_front_of(server, idle_s=1) as engine:
+        probes = len(server.seen)
+        await send(engine, max_tokens=5)
+        event = (await ends(engine))[-1]
+        assert isinstance(event, Returned)
+        assert event.counts
+        assert event.why.startswith("the upstream")
+        assert "127.0.0.1" not in event.why
+        await accepts(engine)
+        assert len(server.seen) > probes + 1
+        server.chat = say("a")
+        assert isinstance(await ended(engine), Finished)
+
+
+async def test_comments_keep_an_answer_alive_but_not_for_ever() -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head()
+        while not exchange.gone.is_set():
+            await exchange.send(b": waiting\n\n")
+            await asyncio.sleep(0.05)
+
+    async with in_front_of(FakeUpstream(chat=endless), idle_s=0.5, answer_s=2) as engine:
+        event = await ended(engine)
+    assert event == Returned(TaskId("r"), "the upstream's answer took over 2 s", counts=True)
+
+
+@pytest.mark.parametrize("after", [[], [b"data: garbage\n\n"]])
+async def test_a_whole_answer_stands_whatever_follows_it(after: list[bytes]) -> None:
+    chat = stream(delta("a"), delta("b", "stop"), *after, ends=False)
+    async with in_front_of(FakeUpstream(chat=chat)) as engine:
+        event = await ended(engine)
+        assert event == Finished(TaskId("r"), "ab", FinishReason.STOP, Usage(0, 2))
+        assert engine.accepting
+
+
+async def test_an_abort_closes_the_connection_and_says_nothing() -> None:
+    server = FakeUpstream(chat=stream(delta("a"), ends=False))
+    async with in_front_of(server) as engine:
+        await send(engine, "gone")
+        assert isinstance((await engine.next_events())[0], TokenDelta)
+        engine.abort(TaskId("gone"))
+        engine.abort(TaskId("gone"))
+        async with asyncio.timeout(WAIT_S):
+            await server.asked[0].gone.wait()
+        assert engine.accepting
+        server.chat = say("b")
+        await send(engine, "next")
+        assert {one.task_id for one in await ends(engine)} == {"next"}
+
+
+async def test_a_stop_closes_every_connection() -> None:
+    server = FakeUpstream(chat=stream(delta("a"), ends=False))
+    async with server.listening():
+        async with running(server.url) as engine:
+            await accepts(engine)
+            for name in "abc":
+                await send(engine, name)
+            await eventually(lambda: len(server.asked) == 3)
+        async with asyncio.timeout(WAIT_S):
+            for one in server.asked:
+                await one.gone.wait()
+
+
+async def test_what_nobody_publishes_is_not_read_either() -> None:
+    sent = 0
+
+    async def torrent(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.head()
+        for _ in range(4000):
+            await exchange.send(delta("x" * 4000))
+            sent += 1
+        await exchange.send(delta("", "stop"))
+        await exchange.end()
+
+    async with in_front_of(FakeUpstream(chat=torrent), unpublished=4) as engine:
+        await send(engine, max_tokens=100_000)
+        await eventually(lambda: sent > 4)
+        stalled = -1
+        while stalled != sent:
+            stalled = sent
+            await asyncio.sleep(0.5)
+        assert sent < 4000  # the socket's buffers are full, and the server is held up
+        last = (await ends(engine))[-1]
+    assert isinstance(last, Finished)
+    assert len(last.text) == 4000 * 4000
+
+
+async def test_many_answers_at_once_are_kept_apart() -> None:
+    async def echo(exchange: Exchange) -> None:
+        seed = exchange.asked["seed"]
+        await say(*(f"{seed} " for _ in range(5)))(exchange)
+
+    async with in_front_of(FakeUpstream(chat=echo)) as engine:
+        for index in range(16):
+            await send(engine, f"run-{index}", seed=index)
+        events = await ends(engine, 16)
+    for index in range(16):
+        mine = [one for one in events if one.task_id == f"run-{index}"]
+        assert "".join(one.text for one in mine if isinstance(one, TokenDelta)) == f"{index} " * 5
+        assert isinstance(mine[-1], Finished)
+        assert mine[-1].text == f"{index} " * 5
+
+
+async def test_an_error_that_nobody_foresaw_breaks_the_engine_rather_than_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with in_front_of(FakeUpstream()) as engine:
+        monkeypatch.setattr(upstream_engine, "AnswerReader", None)
+        await send(engine)
+        with pytest.raises(upstream_engine.EngineBrokenError, match="TypeError"):
+            await ends(engine)

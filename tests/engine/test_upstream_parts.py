@@ -1,0 +1,307 @@
+"""The parts of the upstream engine that do no I/O: event streams, answers, bodies, faults."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.core.errors import TaskFailedError, error_for_code
+from forebay.core.events import FinishReason, Usage
+from forebay.core.request import (
+    ImagePart,
+    InferenceRequest,
+    Message,
+    Role,
+    SamplingParams,
+    TextPart,
+)
+from forebay.engine.upstream import faults, wire
+from forebay.engine.upstream.answer import AnswerReader
+from forebay.engine.upstream.faults import (
+    BrokenOffError,
+    RefusedError,
+    RejectedError,
+    fault_of_response,
+)
+from forebay.engine.upstream.sse import MOST_EVENT_BYTES, EventSplitter, EventTooLargeError
+from forebay.engine.upstream.transport import Address
+from tests.engine.fake_upstream import DONE, delta, event, usage
+
+# Event streams
+
+
+def split(stream: bytes, *cuts: int) -> list[bytes]:
+    splitter, ends = EventSplitter(), sorted({0, len(stream), *cuts})
+    parts = [stream[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [one for part in parts for one in splitter.feed(part)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@given(data=st.data())
+def test_events_are_the_same_however_the_bytes_arrive(end: bytes, data: st.DataObject) -> None:
+    lines = [
+        ": hello",
+        "event: x",
+        "data: one",
+        "id: 3",
+        "",
+        "",
+        "data:two",
+        "data: 二 ",
+        "",
+        "data",
+    ]
+    lines += ["", "retry: 5", "", "data: never ended"]
+    stream = b"\xef\xbb\xbf" + end.join(line.encode() for line in lines)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    assert split(stream, *cuts) == [b"one", "two\n二 ".encode(), b""]
+
+
+def test_a_line_separator_inside_a_text_ends_no_line() -> None:
+    assert split("data: a\u2028b\x85c\n\n".encode()) == ["a\u2028b\x85c".encode()]
+
+
+@pytest.mark.parametrize("form", [b"data: %s", b"data: x\ndata: %s", b": %s", b"%s"])
+def test_an_event_or_line_without_an_end_is_bounded(form: bytes) -> None:
+    splitter = EventSplitter()
+    splitter.feed(form.replace(b"%s", b""))
+    with pytest.raises(EventTooLargeError):
+        for _ in range(MOST_EVENT_BYTES // 2**16 + 1):
+            splitter.feed(b"x" * 2**16)
+
+
+def test_many_small_lines_of_one_event_are_bounded_too() -> None:
+    splitter = EventSplitter()
+    with pytest.raises(EventTooLargeError):
+        for _ in range(MOST_EVENT_BYTES // 2**15 + 1):
+            splitter.feed(b"data: \n" * 2**15)
+
+
+# Answers
+
+
+def read(*parts: bytes, max_tokens: int = 100) -> AnswerReader:
+    reader = AnswerReader(max_tokens)
+    reader.said = [piece for part in parts for piece in reader.feed(part)]
+    return reader
+
+
+def test_an_answer_is_its_deltas_and_the_servers_own_count() -> None:
+    opening = event(choices=[{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}])
+    reader = read(opening, delta("价格"), delta("是12"), delta("", "stop"), usage(40, 9), DONE)
+    assert [(piece.text, piece.tokens) for piece in reader.said] == [("价格", 1), ("是12", 1)]
+    assert (reader.text, reader.end(), reader.done) == ("价格是12", FinishReason.STOP, True)
+    assert reader.usage == Usage(40, 9)
+
+
+def test_tokens_are_counted_where_the_server_does_not() -> None:
+    reader = read(delta("a"), delta(""), delta("b"), delta("c", "length"), DONE)
+    assert reader.usage == Usage(0, 3)
+    assert reader.end() is FinishReason.LENGTH
+
+
+def test_a_count_in_every_chunk_is_believed_over_the_number_of_chunks() -> None:
+    def chunk(text: str, tokens: int) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}}
+        return event(choices=[choice], usage={"prompt_tokens": 5, "completion_tokens": tokens})
+
+    reader = read(chunk("ab", 2), chunk("cde", 5), delta("", "stop"))
+    assert [piece.tokens for piece in reader.said] == [2, 3]
+    assert reader.usage == Usage(5, 5)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("stop", "stop"), ("eos_token", "stop"), ("length", "length"), ("content_filter",) * 2],
+)
+def test_an_answers_end_has_one_of_our_reasons(theirs: str, ours: str) -> None:
+    assert read(delta("a", theirs)).end() == ours
+
+
+def test_a_call_of_a_tool_fails_the_task_and_says_so() -> None:
+    with pytest.raises(RejectedError, match="tool") as raised:
+        read(delta("a", "tool_calls"))
+    assert error_for_code(raised.value.code).status == 502
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"data: {not json}\n\n",
+        b"data: [1, 2]\n\n",
+        b"data: " + b"[" * 100_000 + b"\n\n",
+        b"data: \xff\xfe\n\n",
+        event(choices="none"),
+        event(choices=[7]),
+        event(choices=[{"index": 0, "delta": "text"}]),
+        event(choices=[{"index": 0, "delta": {"content": ["a"]}}]),
+        b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":1e999}}\n\n',
+        event(choices=[], usage={"prompt_tokens": "many"}),
+        event(choices=[], usage=[1]),
+        delta("a", "abort"),
+        event(choices=[{"index": 0, "delta": {}, "finish_reason": {"a": 1}}]),
+        event(error={"message": "engine died", "code": 500}),
+        event(object="error", message="engine died"),
+        event(error="engine died"),
+        b"data: " + b"x" * MOST_EVENT_BYTES,
+    ],
+    ids=lambda part: part[:48].decode("ascii", "replace"),
+)
+def test_what_is_no_answer_breaks_it_off(part: bytes) -> None:
+    with pytest.raises(BrokenOffError):
+        read(delta("a"), part)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "m", "code": 400}, "invalid_request"),
+        ({"message": "m", "code": "prompt_too_long"}, "prompt_too_long"),
+        ({"message": "m", "code": "inference_failed"}, "inference_failed"),
+        ({"message": "m", "type": "exceed_context_size_error", "code": 400}, "prompt_too_long"),
+    ],
+)
+def test_an_error_in_the_stream_may_be_the_requests_own_fault(error: object, code: str) -> None:
+    with pytest.raises(RejectedError) as raised:
+        read(delta("a"), event(error=error))
+    assert raised.value.code == code
+
+
+def test_a_server_that_does_not_stop_is_stopped() -> None:
+    with pytest.raises(BrokenOffError, match="more than an answer"):
+        read(*(delta("x" * 1000) for _ in range(100)), max_tokens=1)
+    with pytest.raises(BrokenOffError, match="more than an answer"):
+        read(delta("") * 5000, max_tokens=1)
+
+
+def test_a_stream_that_ends_before_its_answer_is_no_answer() -> None:
+    with pytest.raises(BrokenOffError, match="before the answer's end"):
+        read(delta("a"), DONE).end()
+
+
+# Bodies
+
+PICTURE = b"\xff\xd8 a picture"
+
+
+def request(**sampling: object) -> InferenceRequest:
+    picture = ImagePart("1" * 64, 8, 8)
+    messages = (
+        Message(Role.SYSTEM, (TextPart("be short"),)),
+        Message(Role.USER, (picture, TextPart("价格?"))),
+    )
+    return InferenceRequest("ours", messages, SamplingParams(**sampling))
+
+
+def test_every_field_of_the_sampling_is_passed_on() -> None:
+    assert set(wire.SAMPLING) == {one.name for one in fields(SamplingParams)}
+
+
+def test_what_is_not_the_default_is_sent_by_its_name_and_value() -> None:
+    sent = wire.sampling_fields(
+        SamplingParams(max_tokens=9, temperature=0.5, top_p=0.25, seed=2**60, stop=("a", "b"))
+    )
+    assert sent == {
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "seed": 2**60,
+        "stop": ["a", "b"],
+    }
+
+
+def test_greedy_is_said_although_it_is_our_default() -> None:
+    assert wire.sampling_fields(SamplingParams()) == {"max_tokens": 256, "temperature": 0.0}
+
+
+def test_a_picture_is_sent_as_its_own_bytes() -> None:
+    body = json.loads(wire.request_body("theirs", request(), {"1" * 64: PICTURE}))
+    assert (body["model"], body["stream"]) == ("theirs", True)
+    assert body["stream_options"] == {"include_usage": True}
+    system, user = body["messages"]
+    assert system == {"role": "system", "content": "be short"}
+    url = user["content"][0]["image_url"]["url"]
+    assert base64.b64decode(url.removeprefix("data:image/jpeg;base64,"), validate=True) == PICTURE
+    assert user["content"][1] == {"type": "text", "text": "价格?"}
+
+
+def test_a_picture_that_is_gone_is_told() -> None:
+    with pytest.raises(TaskFailedError, match="no longer stored"):
+        wire.request_body("theirs", request(), {})
+
+
+# Faults
+
+HIDDEN = ("sk-secret-1", "vllm.internal")
+
+
+def test_what_a_client_is_told_names_no_address_and_no_key() -> None:
+    words = (
+        "bad key sk-secret-1 at http://10.0.0.3:8000/v1, vllm.internal:8000 or 10.1.2.3:80,\n"
+        "\x1b[31m got data:image/jpeg;base64,AAAA " + "x" * 10_000
+    )
+    fault = fault_of_response(400, None, json.dumps({"error": {"message": words}}).encode(), HIDDEN)
+    assert isinstance(fault, RejectedError)
+    for word in (*HIDDEN, "10.0.0.3", "10.1.2.3", "8000/", "AAAA", "\x1b", "\n"):
+        assert word not in fault.why
+    assert "bad key" in fault.why
+    assert len(fault.why) < 600
+
+
+@pytest.mark.parametrize(
+    ("status", "busy", "passing"),
+    [(429, True, True), (503, True, True), (502, False, True), (500, False, False)]
+    + [(status, False, False) for status in (301, 401, 403, 404, 418, 204)],
+)
+def test_a_refusal_says_whether_to_come_back(status: int, busy: bool, passing: bool) -> None:
+    fault = fault_of_response(status, "7", b"<html>http://10.0.0.3 sk-secret-1</html>", HIDDEN)
+    assert isinstance(fault, RefusedError)
+    assert (fault.busy, fault.passing, fault.retry_after) == (busy, passing, 7.0)
+    assert fault.why == f"the upstream answered HTTP {status}"
+    assert "secret" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("2", 2.0),
+        ("1e9", faults.LONGEST_HOLD_S),
+        ("-1", None),
+        ("nan", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2065 07:28:00 GMT", faults.LONGEST_HOLD_S),
+        ("Wed, 21 Oct 2065 07:28:00 -0000", faults.LONGEST_HOLD_S),
+        (None, None),
+    ],
+)
+def test_a_retry_after_is_read_and_bounded(said: str | None, seconds: float | None) -> None:
+    fault = fault_of_response(503, said, b"", ())
+    assert isinstance(fault, RefusedError)
+    assert fault.retry_after == seconds
+
+
+def test_every_code_that_is_passed_on_is_one_of_ours() -> None:
+    for code in {*faults._CODES.values(), *faults._CLIENTS_FAULT.values(), "upstream_failed"}:
+        assert error_for_code(code).code == code
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "api"),
+    [
+        ("http://a:1", "http://a:1", "http://a:1/v1"),
+        ("http://a:1/v1/", "http://a:1", "http://a:1/v1"),
+        ("https://a/x/v1", "https://a/x", "https://a/x/v1"),
+        ("https://a/api/paas/v4", "https://a/api/paas", "https://a/api/paas/v4"),
+    ],
+)
+def test_the_address_is_taken_with_and_without_its_version(url: str, root: str, api: str) -> None:
+    address = Address(url, api_key="sk-secret-1")
+    assert (address.root, address.api) == (root, api)
+    assert "secret" not in repr(address)
