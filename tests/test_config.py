@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from forebay.api.app import model_profile
 from forebay.config import SettingsError, load_settings
+from forebay.core.image_grid import GridRules
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +78,60 @@ def test_a_child_reads_the_same_settings_from_the_environment(
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
+
+
+def test_an_upstreams_key_reaches_a_child_and_is_shown_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings(upstream_url="http://a:1/v1/", upstream_api_key="sk-secret-1")
+    assert "sk-secret-1" not in repr(settings)
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    again = load_settings()
+    assert again == settings
+    assert again.upstream_api_key is not None
+    assert again.upstream_api_key.get_secret_value() == "sk-secret-1"
+    assert again.upstream_url == "http://a:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"upstream_url": "vllm:8000"}, "must be of the form http"),
+        ({"upstream_url": "ftp://a"}, "must be of the form http"),
+        ({"upstream_url": "http://sk-secret-1:x@a"}, "a key goes into upstream_api_key"),
+        ({"upstream_url": "http://a/?key=sk-secret-1"}, "a key goes into upstream_api_key"),
+        ({"upstream_api_key": "sk-secret-1\nX: y"}, "visible ASCII"),
+        ({"upstream_concurrency": 0}, "FOREBAY_UPSTREAM_CONCURRENCY"),
+    ],
+)
+def test_a_bad_upstream_is_refused_and_a_secret_in_it_not_repeated(
+    flags: dict[str, object], told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told) as raised:
+        load_settings(**flags)
+    assert "sk-secret-1" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "has_folder"),
+    [
+        ({}, "forebay-demo", True),
+        ({"upstream_url": "http://a"}, "upstream", False),
+        ({"upstream_url": "http://a", "upstream_model": "zai-org/GLM-4.6V"}, "GLM-4.6V", False),
+        ({"upstream_url": "http://a", "model": "/m/GLM-4.1V"}, "GLM-4.1V", True),
+        ({"upstream_url": "http://a", "model_name": "ours", "upstream_model": "x"}, "ours", False),
+    ],
+)
+def test_the_served_name_and_the_folder_with_prices(
+    flags: dict[str, object], name: str, has_folder: bool
+) -> None:
+    settings = load_settings(**flags)
+    assert settings.served_name == name
+    assert (settings.profile_folder is not None) is has_folder
+
+
+def test_before_an_upstream_without_a_folder_the_door_prices_as_glm4v_does() -> None:
+    profile = model_profile(load_settings(upstream_url="http://a", upstream_context_tokens=99))
+    assert (profile.name, profile.context_tokens, profile.rules) == ("upstream", 99, GridRules())
+    assert profile.knows("glm-4v-flash")

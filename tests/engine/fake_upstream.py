@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on a real socket that behaves as a test wants it to, badly included."""
+"""An OpenAI-compatible server on a real socket that behaves, or misbehaves, as a test wants."""
 
 from __future__ import annotations
 

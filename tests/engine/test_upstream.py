@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,15 @@ from forebay.core.events import (
     TokenDelta,
     Usage,
 )
-from forebay.core.request import InferenceRequest, Message, Role, SamplingParams, TaskId, TextPart
+from forebay.core.request import (
+    InferenceRequest,
+    Message,
+    Role,
+    SamplingParams,
+    TaskId,
+    Terms,
+    TextPart,
+)
 from forebay.engine.upstream import engine as upstream_engine
 from forebay.engine.upstream import health
 from forebay.engine.upstream.engine import UpstreamEngine, ask_once
@@ -55,10 +64,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def running(url: str, **options: Any) -> AsyncIterator[UpstreamEngine]:
-    limits = {
-        "unpublished": options.pop("unpublished", 64),
-        "answer_s": options.pop("answer_s", 30),
-    }
+    limits = {"unpublished": 64, "answer_s": 30.0}
+    limits |= {name: options.pop(name) for name in limits.keys() & options.keys()}
     engine = UpstreamEngine(Address(url, api_key=KEY, **options), **limits)
     engine.start()
     try:
@@ -82,13 +89,16 @@ async def accepts(engine: UpstreamEngine) -> None:
 
 async def eventually(condition: Any) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a server's state has no event of ours
             await asyncio.sleep(0.01)
 
 
-async def send(engine: UpstreamEngine, name: str = "r", **sampling: Any) -> None:
+async def send(
+    engine: UpstreamEngine, name: str = "r", terms: Terms | None = None, **sampling: Any
+) -> None:
+    run = TaskId(name)
     asked = InferenceRequest(REQUEST.model, REQUEST.messages, SamplingParams(**sampling))
-    engine.add(TaskId(name), await engine.prepare(TaskId(name), asked, {}))
+    engine.add(run, await engine.prepare(run, asked, {}, terms or Terms()))
 
 
 async def ends(engine: UpstreamEngine, count: int = 1) -> list[EngineEvent]:
@@ -300,6 +310,18 @@ async def test_comments_keep_an_answer_alive_but_not_for_ever() -> None:
     async with in_front_of(FakeUpstream(chat=endless), idle_s=0.5, answer_s=2) as engine:
         event = await ended(engine)
     assert event == Returned(TaskId("r"), "the upstream's answer took over 2 s", counts=True)
+
+
+async def test_a_deadline_ends_an_answer_under_way_and_its_connection() -> None:
+    server = FakeUpstream(chat=stream(delta("a"), ends=False))
+    async with in_front_of(server) as engine:
+        await send(engine, terms=Terms(deadline=time.monotonic() + 1))
+        event = (await ends(engine))[-1]
+        assert isinstance(event, Failed)
+        assert event.code == "expired"
+        async with asyncio.timeout(WAIT_S):
+            await server.asked[0].gone.wait()
+        assert engine.accepting
 
 
 @pytest.mark.parametrize("after", [[], [b"data: garbage\n\n"]])

@@ -42,7 +42,12 @@ class ServeProcess:
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
                 start_new_session=True,
             )
-        self.url = self.until(self._said_where, "the page's address")
+        try:
+            self.url = self.until(self._said_where, "the page's address")
+        except AssertionError:
+            self.process.terminate()
+            self.process.wait(60)
+            raise
         self.tree = [self.process.pid, *self.children()]
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 

@@ -69,6 +69,7 @@ async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path, kind: s
             queue.wait_for_work(5),
             queue.release([lease]),
             queue.reap("w"),
+            queue.redeliver([lease], "why"),
         ):
             with pytest.raises(QueueUnavailableError) as trouble:
                 await call

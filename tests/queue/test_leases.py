@@ -177,6 +177,38 @@ async def test_reaping_takes_only_the_dead_workers_leases(queue: RedisQueue) -> 
     assert (await queue.heartbeat("alive", [held(b)])).lost == set()
 
 
+async def test_a_delivery_that_came_to_nothing_counts_and_is_the_last_words_of_a_dead_letter(
+    queue: RedisQueue,
+) -> None:
+    for name in ("poison", "fresh"):
+        await queue.enqueue(task(name))
+    for delivery in (1, 2, 3):
+        (lease,) = await queue.claim("w", 1, PLENTY)
+        assert (lease.task_id, lease.deliveries) == ("poison", delivery)
+        assert await queue.redeliver([held(lease)], f"it fell ill {delivery} times") == ["poison"]
+        assert await queue.redeliver([held(lease)], "a repetition") == []
+    record = await record_of(queue, "poison")
+    assert record.state is State.DEAD
+    assert record.error is not None
+    assert record.error.message.endswith("The last time: it fell ill 3 times.")
+    assert names(await queue.claim("w", 9, PLENTY)) == ["fresh"]
+
+
+async def test_a_worker_that_cannot_answer_keeps_its_leases_and_is_not_counted(
+    queue: RedisQueue, redis: Redis, keys: Keys
+) -> None:
+    await queue.enqueue(task("a"))
+    (lease,) = await queue.claim("w", 1, PLENTY)
+    assert await queue.workers() == 1
+    await run_out(redis, keys, "a")
+    reply = await queue.heartbeat("w", [held(lease)], serving=False)
+    assert reply.lost == set()
+    assert await queue.workers() == 0
+    assert await queue.claim("other", 1, PLENTY) == []
+    await queue.heartbeat("w", [held(lease)])
+    assert await queue.workers() == 2
+
+
 async def test_released_tasks_go_back_to_their_places_uncounted(queue: RedisQueue) -> None:
     for name in "abc":
         await queue.enqueue(task(name))

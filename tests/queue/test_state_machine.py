@@ -258,6 +258,7 @@ class QueueMachine(RuleBasedStateMachine):
         task_id, fence = data.draw(st.sampled_from(stale))
         assert self.run(self.queue.finish([Outcome(task_id, fence, "stale")])) == []
         assert self.run(self.queue.release([(task_id, fence)])) == []
+        assert self.run(self.queue.redeliver([(task_id, fence)], "why")) == []
         assert self.run(self.streams.append([StreamWrite(task_id, fence, "stale", 1)])) == {task_id}
         assert self.run(self.queue.heartbeat("stale", [(task_id, fence)])).lost == {task_id}
 
@@ -267,6 +268,14 @@ class QueueMachine(RuleBasedStateMachine):
         each = self.pick(data, State.LEASED)
         self.run(run_out(self.redis, self.keys, each.name))
         self.run(self.queue.depth())
+        each.crash()
+
+    @precondition(lambda self: self.having(State.LEASED))
+    @rule(data=st.data())
+    def a_delivery_comes_to_nothing(self, data: st.DataObject) -> None:
+        each = self.pick(data, State.LEASED)
+        lease = (TaskId(each.name), Fence(each.fence))
+        assert self.run(self.queue.redeliver([lease, lease], "why")) == [each.name]
         each.crash()
 
     @precondition(lambda self: self.having(State.LEASED))

@@ -12,8 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from forebay.core.errors import TaskExpiredError
 from forebay.core.events import (
     EngineEvent,
@@ -36,8 +34,6 @@ from forebay.engine.upstream.health import Health
 from forebay.engine.upstream.transport import Address, Transport
 from forebay.engine.upstream.wire import request_body
 from forebay.engine.warm_up import warm_up_request
-
-log = structlog.get_logger("forebay.upstream")
 
 TRIES: Final = 4
 """Of one request that the server is too busy for, before it goes back to the queue."""
@@ -231,7 +227,6 @@ class UpstreamEngine:
 
     async def probe(self) -> str:
         """Ask for one token about a real picture; return the model. Raises UpstreamFaultError."""
-        began = time.monotonic()
         await self._transport.check()
         model = await self._transport.model()
         request, images = warm_up_request()
@@ -243,7 +238,6 @@ class UpstreamEngine:
         except TimeoutError as error:
             raise BrokenOffError(f"one token took over {self._answer_s:g} s") from error
         self._model = model
-        log.debug("upstream_answers", model=model, after_s=round(time.monotonic() - began, 2))
         return model
 
 

@@ -24,14 +24,14 @@ LONGEST_PAUSE_S: Final = 15.0
 class Health:
     """``ready`` after a real answer, until asking for one fails. Used on one event loop.
 
-    ``probe`` asks for a real answer, ``check`` whether the server is there; both raise
-    ``UpstreamFaultError``. A fault of a request makes the server *doubted*: no more requests are
-    wanted (``accepting``) until a probe has told. So what waits is not sent to a server that is
-    down, one delivery after the other.
+    ``probe`` asks for a real answer and returns the model that gave it, ``check`` whether the
+    server is there; both raise ``UpstreamFaultError``. A fault of a request makes the server
+    *doubted*: no more requests are wanted (``accepting``) until a probe has told. So what waits is
+    not sent to a server that is down, one delivery after the other.
     """
 
     def __init__(
-        self, probe: Callable[[], Awaitable[object]], check: Callable[[], Awaitable[None]]
+        self, probe: Callable[[], Awaitable[str]], check: Callable[[], Awaitable[None]]
     ) -> None:
         self.ready = False
         self._probe = probe
@@ -112,9 +112,9 @@ class Health:
         await asyncio.sleep(max(0.0, self._hold_left()))
         self._doubted = False
         verdict, self._verdict = self._verdict, None
-        well = False
+        well, began = False, asyncio.get_running_loop().time()
         try:
-            await self._probe()
+            model = await self._probe()
             well = True
         except UpstreamFaultError as fault:
             self._say(fault)
@@ -122,9 +122,12 @@ class Health:
         finally:
             if verdict is not None:
                 verdict.set_result(well)
-        if well != self.ready:
-            self.ready = well
-            log.info("upstream_ready") if well else log.error("upstream_away")
+        if well and not self.ready:
+            took_s = asyncio.get_running_loop().time() - began
+            log.info("upstream_ready", model=model, after_s=round(took_s, 2))
+        elif self.ready and not well:
+            log.error("upstream_away")
+        self.ready = well
         if self.accepting:
             self._said = ""
             self._changed.set()
