@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forebay.core.constraint import Constraint
 from forebay.core.errors import TaskFailedError, error_for_code
-from forebay.core.events import FinishReason, Usage
+from forebay.core.events import Choice, FinishReason, TokenLogprob, Usage
 from forebay.core.request import (
     ImagePart,
     InferenceRequest,
@@ -78,24 +79,24 @@ def test_an_event_or_line_without_an_end_is_bounded(head: bytes, rest: bytes) ->
 # Answers
 
 
-def read(*parts: bytes, max_tokens: int = 100) -> AnswerReader:
-    reader = AnswerReader(max_tokens)
-    reader.said = [piece for part in parts for piece in reader.feed(part)]
+def read(*parts: bytes, max_tokens: int = 100, n: int = 1) -> AnswerReader:
+    reader = AnswerReader(SamplingParams(max_tokens=max_tokens, n=n))
+    reader.said = [new for part in parts for new in reader.feed(part)]
     return reader
 
 
 def test_an_answer_is_its_deltas_and_the_servers_own_count() -> None:
     opening = event(choices=[{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}])
     reader = read(opening, delta("价格"), delta("是12"), delta("", "stop"), usage(40, 9), DONE)
-    assert [(piece.text, piece.tokens) for piece in reader.said] == [("价格", 1), ("是12", 1)]
-    assert (reader.text, reader.end(), reader.done) == ("价格是12", FinishReason.STOP, True)
+    assert [(new.text, new.tokens) for new in reader.said] == [("价格", 1), ("是12", 1)]
+    assert (reader.choices(), reader.done) == ([Choice("价格是12", FinishReason.STOP)], True)
     assert reader.usage == Usage(40, 9)
 
 
 def test_tokens_are_counted_where_the_server_does_not() -> None:
     reader = read(delta("a"), delta(""), delta("b"), delta("c", "length"), DONE)
     assert reader.usage == Usage(0, 3)
-    assert reader.end() is FinishReason.LENGTH
+    assert reader.choices()[0].reason == FinishReason.LENGTH
 
 
 def test_a_count_in_every_chunk_is_believed_over_the_number_of_chunks() -> None:
@@ -104,8 +105,41 @@ def test_a_count_in_every_chunk_is_believed_over_the_number_of_chunks() -> None:
         return event(choices=[choice], usage={"prompt_tokens": 5, "completion_tokens": tokens})
 
     reader = read(chunk("ab", 2), chunk("cde", 5), delta("", "stop"))
-    assert [piece.tokens for piece in reader.said] == [2, 3]
+    assert [new.tokens for new in reader.said] == [2, 3]
     assert reader.usage == Usage(5, 5)
+
+
+def choice(index: int, text: str, reason: str | None = None, **more: object) -> dict[str, object]:
+    return {"index": index, "delta": {"content": text}, "finish_reason": reason, **more}
+
+
+def test_several_answers_grow_apart_and_end_apart() -> None:
+    parts = [
+        event(choices=[choice(1, "b1"), choice(0, "a1")]),
+        event(choices=[choice(0, "a2", "length")]),
+        event(choices=[choice(1, "b2", "stop")]),
+    ]
+    reader = read(*parts[:2], n=2)
+    assert not reader.whole
+    reader = read(*parts, n=2)
+    assert [(new.index, new.text) for new in reader.said] == [
+        (1, "b1"),
+        (0, "a1"),
+        (0, "a2"),
+        (1, "b2"),
+    ]
+    assert reader.choices() == [Choice("a1a2", "length"), Choice("b1b2", "stop")]
+
+
+def test_log_probabilities_come_as_bytes_half_of_a_character_too() -> None:
+    def token(text: str, logprob: float, told: list[int] | None) -> dict[str, object]:
+        return {"token": text, "logprob": logprob, "bytes": told}
+
+    content = [{**token("\ufffd", -1.5, [0xE4]), "top_logprobs": [token("a", -2, None)]}]
+    reader = read(event(choices=[choice(0, "", logprobs={"content": content})]), delta("x", "stop"))
+    expected = (TokenLogprob(b"\xe4", -1.5, ((b"a", -2.0),)),)
+    assert reader.said[0].logprobs == expected
+    assert reader.choices() == [Choice("x", "stop", expected)]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +147,7 @@ def test_a_count_in_every_chunk_is_believed_over_the_number_of_chunks() -> None:
     [("stop", "stop"), ("eos_token", "stop"), ("length", "length"), ("content_filter",) * 2],
 )
 def test_an_answers_end_has_one_of_our_reasons(theirs: str, ours: str) -> None:
-    assert read(delta("a", theirs)).end() == ours
+    assert read(delta("a", theirs)).choices()[0].reason == ours
 
 
 def test_a_call_of_a_tool_fails_the_task_and_says_so() -> None:
@@ -133,6 +167,11 @@ def test_a_call_of_a_tool_fails_the_task_and_says_so() -> None:
         event(choices=[7]),
         event(choices=[{"index": 0, "delta": "text"}]),
         event(choices=[{"index": 0, "delta": {"content": ["a"]}}]),
+        event(choices=[{"index": 1, "delta": {"content": "not asked for"}}]),
+        event(choices=[{"index": -1, "delta": {"content": "a"}}]),
+        event(choices=[{"index": 0, "delta": {}, "logprobs": {"content": [{"token": "a"}]}}]),
+        event(choices=[{"index": 0, "delta": {}, "logprobs": {"content": 7}}]),
+        b'data: {"choices":[{"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n',
         b'data: {"choices":[],"usage":{"prompt_tokens":1e999}}\n\n',
         event(choices=[], usage={"prompt_tokens": "many"}),
@@ -175,7 +214,7 @@ def test_a_server_that_does_not_stop_is_stopped() -> None:
 
 def test_a_stream_that_ends_before_its_answer_is_no_answer() -> None:
     with pytest.raises(BrokenOffError, match="before the answer's end"):
-        read(delta("a"), DONE).end()
+        read(delta("a"), DONE).choices()
 
 
 # Bodies
@@ -197,16 +236,38 @@ def test_every_field_of_the_sampling_is_passed_on() -> None:
 
 
 def test_what_is_not_the_default_is_sent_by_its_name_and_value() -> None:
-    sent = wire.sampling_fields(
-        SamplingParams(max_tokens=9, temperature=0.5, top_p=0.25, seed=2**60, stop=("a", "b"))
-    )
-    assert sent == {
+    plain = {
         "max_tokens": 9,
         "temperature": 0.5,
         "top_p": 0.25,
+        "top_k": 7,
+        "min_p": 0.125,
+        "repetition_penalty": 1.5,
+        "presence_penalty": -0.5,
+        "frequency_penalty": 0.75,
         "seed": 2**60,
-        "stop": ["a", "b"],
+        "stop": ("a", "b"),
+        "stop_token_ids": (1, 2),
+        "min_tokens": 3,
+        "ignore_eos": True,
+        "n": 2,
     }
+    told = {"logprobs": 4, "constraint": Constraint.regex("a+")}
+    assert plain.keys() | told.keys() == {one.name for one in fields(SamplingParams)}
+    assert wire.sampling_fields(SamplingParams(**plain, **told)) == {
+        **plain,
+        "logprobs": True,
+        "top_logprobs": 4,
+        "structured_outputs": {"regex": "a+"},
+    }
+
+
+def test_a_form_of_answer_is_asked_for_by_the_names_that_servers_know() -> None:
+    schema = {"type": "object", "properties": {"价格": {"type": "number"}}}
+    sent = wire.sampling_fields(SamplingParams(constraint=Constraint.json_schema(schema)))
+    assert sent["response_format"]["json_schema"]["schema"] == schema
+    sent = wire.sampling_fields(SamplingParams(constraint=Constraint.choice(["是", "no"])))
+    assert sent["structured_outputs"] == {"choice": ["是", "no"]}
 
 
 def test_greedy_is_said_although_it_is_our_default() -> None:

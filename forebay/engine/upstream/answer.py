@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from forebay.core.events import FinishReason, Usage
+from forebay.core.events import Choice, FinishReason, TokenLogprob, Usage
+from forebay.core.request import SamplingParams
 from forebay.engine.upstream.faults import BrokenOffError, RejectedError, rejection, told
 from forebay.engine.upstream.sse import EventSplitter, EventTooLargeError
 
@@ -34,62 +36,75 @@ _NO_FORM: Final = "the upstream sent a chunk of no known form"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """New text, and how many tokens it took as far as the server tells; one where it does not."""
+class Delta:
+    """New text of one of the answers, and how many tokens it took as far as the server tells."""
 
+    index: int
     text: str
     tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(slots=True)
+class _Growing:
+    """One answer in the making."""
+
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    reason: FinishReason | None = None
 
 
 class AnswerReader:
-    """Reads one answer. ``reason`` is set when the answer is whole, ``done`` when nothing follows.
+    """Reads the answers to one request, ``sampling.n`` of them. ``done``: nothing follows.
 
     ``hidden``: words of the server's messages that are not passed on.
     """
 
-    def __init__(self, max_tokens: int, hidden: Sequence[str] = ()) -> None:
-        self.reason: FinishReason | None = None
+    def __init__(self, sampling: SamplingParams, hidden: Sequence[str] = ()) -> None:
         self.done = False
         self._hidden = hidden
         self._events = EventSplitter()
-        self._texts: list[str] = []
+        self._answers = [_Growing() for _ in range(sampling.n)]
         self._usage: Usage | None = None
         self._tokens = 0
-        self._characters_left = max_tokens * _MOST_CHARACTERS_A_TOKEN + _SPARE
-        self._events_left = max_tokens * _MOST_EVENTS_A_TOKEN + _SPARE
+        most = sampling.n * sampling.max_tokens
+        self._characters_left = most * _MOST_CHARACTERS_A_TOKEN + _SPARE
+        self._events_left = most * _MOST_EVENTS_A_TOKEN + _SPARE
 
     @property
-    def text(self) -> str:
-        """The whole text so far."""
-        return "".join(self._texts)
+    def whole(self) -> bool:
+        """Whether every answer has its end."""
+        return all(answer.reason is not None for answer in self._answers)
 
     @property
     def usage(self) -> Usage:
         """The server's count; without one ours of the answer, and 0 for the prompt: not known."""
         return self._usage or Usage(0, self._tokens)
 
-    def feed(self, chunk: bytes) -> list[Piece]:
+    def feed(self, chunk: bytes) -> list[Delta]:
         """Return the new text that ``chunk`` completes.
 
         Raises:
             RejectedError: the server says that it is the request's fault.
             BrokenOffError: it says something else than an answer.
         """
-        pieces = []
+        deltas: list[Delta] = []
         for data in self._split(chunk):
             if data.strip() == DONE:
                 self.done = True
                 break
-            piece = self._read(data)
-            if piece is not None:
-                pieces.append(piece)
-        return pieces
+            deltas += self._read(data)
+        return deltas
 
-    def end(self) -> FinishReason:
-        """Return why the answer ended. Raises BrokenOffError when the stream ended before it."""
-        if self.reason is None:
-            raise BrokenOffError("the upstream ended its stream before the answer's end")
-        return self.reason
+    def choices(self) -> list[Choice]:
+        """Return the answers. Raises BrokenOffError when the stream ended before they did."""
+        choices = []
+        for answer in self._answers:
+            if answer.reason is None:
+                raise BrokenOffError("the upstream ended its stream before the answer's end")
+            logprobs = tuple(answer.logprobs)
+            choices.append(Choice("".join(answer.texts), answer.reason, logprobs))
+        return choices
 
     def _split(self, chunk: bytes) -> list[bytes]:
         try:
@@ -101,28 +116,40 @@ class AnswerReader:
             raise BrokenOffError(_TOO_MUCH, "events")
         return events
 
-    def _read(self, data: bytes) -> Piece | None:
+    def _read(self, data: bytes) -> list[Delta]:
         chunk = _parse(data)
         if (error := _error_in(chunk)) is not None:
             raise self._fault(error)
         try:
             usage = _usage_in(chunk)
-            choice = _choice_in(chunk)
-            text = (choice.get("delta") or {}).get("content") or ""
-            reason = choice.get("finish_reason")
-        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            self._usage = usage or self._usage
+            deltas = [self._take(choice, usage) for choice in chunk.get("choices") or ()]
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise BrokenOffError(_NO_FORM, repr(error)) from error
-        self._usage = usage or self._usage
-        piece = self._take(text, usage)
-        if reason is not None:
-            self.reason = self._reason(reason)
-        return piece
+        return [delta for delta in deltas if delta is not None]
 
-    def _take(self, text: Any, usage: Usage | None) -> Piece | None:
-        if not isinstance(text, str):
-            raise BrokenOffError(_NO_FORM, "content is no text")
-        if not text:
+    def _take(self, choice: dict[str, Any], usage: Usage | None) -> Delta | None:
+        """Add what a chunk has for one answer; return it where there is something."""
+        index = _whole_number(choice.get("index", 0))
+        answer = self._answers[index]
+        text = (choice.get("delta") or {}).get("content") or ""
+        self._check(text)
+        logprobs = tuple(map(_logprob, (choice.get("logprobs") or {}).get("content") or ()))
+        if (reason := choice.get("finish_reason")) is not None:
+            answer.reason = self._reason(reason)
+        if not text and not logprobs:
             return None
+        tokens = len(logprobs) or 1
+        if usage and len(self._answers) == 1:
+            tokens = max(0, usage.completion_tokens - self._tokens)
+        self._tokens += tokens
+        answer.texts.append(text)
+        answer.logprobs.extend(logprobs)
+        return Delta(index, text, tokens, logprobs)
+
+    def _check(self, text: Any) -> None:
+        if not isinstance(text, str):
+            raise TypeError("content is no text")
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -130,11 +157,6 @@ class AnswerReader:
         self._characters_left -= len(text)
         if self._characters_left < 0:
             raise BrokenOffError(_TOO_MUCH, "characters")
-        tokens = usage.completion_tokens - self._tokens if usage else 1
-        tokens = max(tokens, 0)
-        self._tokens += tokens
-        self._texts.append(text)
-        return Piece(text, tokens)
 
     def _reason(self, reason: Any) -> FinishReason:
         word = str(reason)
@@ -171,12 +193,31 @@ def _error_in(chunk: dict[str, Any]) -> Any:
     return chunk.get("error")
 
 
-def _choice_in(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return the first choice; none is in a chunk that only counts."""
-    for choice in chunk.get("choices") or ():
-        if choice.get("index", 0) == 0:
-            return dict(choice)
-    return {}
+def _whole_number(value: Any) -> int:
+    """Return an answer's index. Raises ValueError when it is none: -1 would be the last one's."""
+    if not isinstance(value, int) or value < 0:
+        raise ValueError("index is no whole number")
+    return value
+
+
+def _logprob(raw: dict[str, Any]) -> TokenLogprob:
+    alternatives = raw.get("top_logprobs") or ()
+    top = tuple((_token_bytes(one), _finite(one["logprob"])) for one in alternatives)
+    return TokenLogprob(_token_bytes(raw), _finite(raw["logprob"]), top)
+
+
+def _finite(value: Any) -> float:
+    """Return a number. Raises ValueError for one that JSON has no form for."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a log-probability is no number")
+    return number
+
+
+def _token_bytes(raw: dict[str, Any]) -> bytes:
+    """Return a token's bytes; a server that does not tell them tells its text."""
+    told_bytes = raw.get("bytes")
+    return str(raw["token"]).encode() if told_bytes is None else bytes(told_bytes)
 
 
 def _usage_in(chunk: dict[str, Any]) -> Usage | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from forebay.core.errors import TaskExpiredError
 from forebay.core.events import (
+    Choice,
     EngineEvent,
     Failed,
     Finished,
@@ -21,9 +22,9 @@ from forebay.core.events import (
     Returned,
     TokenDelta,
 )
-from forebay.core.request import InferenceRequest, TaskId, Terms
+from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
 from forebay.engine.errors import EngineBrokenError
-from forebay.engine.upstream.answer import AnswerReader, Piece
+from forebay.engine.upstream.answer import AnswerReader, Delta
 from forebay.engine.upstream.faults import (
     BrokenOffError,
     RefusedError,
@@ -46,13 +47,13 @@ TRAILER_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request ready to be sent. ``body``: JSON; ``max_tokens``: of its answer.
+    """A request ready to be sent. ``body``: JSON.
 
     ``deadline``: on the clock of ``time.monotonic``, in seconds.
     """
 
     body: bytes
-    max_tokens: int
+    sampling: SamplingParams
     deadline: float = math.inf
 
 
@@ -111,7 +112,7 @@ class UpstreamEngine:
         """
         del run
         body = await asyncio.to_thread(request_body, self._model, request, images)
-        return Call(body, request.sampling.max_tokens, terms.deadline)
+        return Call(body, request.sampling, terms.deadline)
 
     def add(self, run: TaskId, prepared: Call) -> None:
         """Send a request; whatever comes of it is an event."""
@@ -193,19 +194,21 @@ class UpstreamEngine:
         return await self._attempt(run, call)
 
     async def _attempt(self, run: TaskId, call: Call) -> Finished:
-        async def publish(piece: Piece) -> None:
-            await self._outbox.put(TokenDelta(run, piece.text, piece.tokens))
+        async def publish(new: Delta) -> None:
+            delta = TokenDelta(run, new.text, new.tokens, new.index, new.logprobs)
+            await self._outbox.put(delta)
 
-        reader = AnswerReader(call.max_tokens, self._address.hidden)
-        reason = await self._read(call, reader, publish)
-        return Finished(run, reader.text, reason, reader.usage)
+        reader = AnswerReader(call.sampling, self._address.hidden)
+        first, *others = await self._read(call, reader, publish)
+        reason = FinishReason(first.reason)
+        return Finished(run, first.text, reason, reader.usage, first.logprobs, tuple(others))
 
     async def _read(
-        self, call: Call, reader: AnswerReader, publish: Callable[[Piece], Awaitable[None]]
-    ) -> FinishReason:
-        """Have one answer streamed into ``reader``; return why it ended once it is whole.
+        self, call: Call, reader: AnswerReader, publish: Callable[[Delta], Awaitable[None]]
+    ) -> list[Choice]:
+        """Have the answers streamed into ``reader``; return them once they are whole.
 
-        What goes wrong after that cannot harm it: the count of tokens may be missing.
+        What goes wrong after that cannot harm them: the count of tokens may be missing.
         """
         until: float | None = None
         try:
@@ -216,22 +219,22 @@ class UpstreamEngine:
                     if not chunk:
                         break
                     self._health.heard()
-                    for piece in reader.feed(chunk):
-                        await publish(piece)
-                    if reader.reason is not None and until is None:
+                    for new in reader.feed(chunk):
+                        await publish(new)
+                    if reader.whole and until is None:
                         until = asyncio.get_running_loop().time() + TRAILER_S
         except (UpstreamFaultError, TimeoutError):
-            if reader.reason is None:
+            if not reader.whole:
                 raise
-        return reader.end()
+        return reader.choices()
 
     async def probe(self) -> str:
         """Ask for one token about a real picture; return the model. Raises UpstreamFaultError."""
         await self._transport.check()
         model = await self._transport.model()
         request, images = warm_up_request()
-        call = Call(request_body(model, request, images), request.sampling.max_tokens)
-        reader = AnswerReader(call.max_tokens, self._address.hidden)
+        call = Call(request_body(model, request, images), request.sampling)
+        reader = AnswerReader(call.sampling, self._address.hidden)
         try:
             async with asyncio.timeout(self._answer_s):
                 await self._read(call, reader, _unread)
@@ -241,9 +244,9 @@ class UpstreamEngine:
         return model
 
 
-async def _unread(piece: Piece) -> None:
+async def _unread(new: Delta) -> None:
     """Nobody reads what a probe is told."""
-    del piece
+    del new
 
 
 async def ask_once(address: Address, answer_s: float) -> str:

@@ -29,6 +29,7 @@ _CODES: Final = {
         code: code
         for code in (
             "invalid_request",
+            "invalid_constraint",
             "invalid_image",
             "image_too_large",
             "body_too_large",

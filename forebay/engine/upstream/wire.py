@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from forebay.core.constraint import Constraint, ConstraintKind
 from forebay.core.errors import TaskFailedError
 from forebay.core.request import (
     ImagePart,
@@ -29,14 +30,37 @@ def _unless(name: str, default: object) -> _Put:
     return lambda value: {} if value == default else {name: value}
 
 
+def _form(constraint: Constraint) -> dict[str, Any]:
+    """Return what asks for a form of answer; a server that does not know the field ignores it."""
+    match constraint.kind:
+        case ConstraintKind.JSON_SCHEMA:
+            schema = {"name": "answer", "schema": json.loads(constraint.text), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        case ConstraintKind.REGEX:
+            return {"structured_outputs": {"regex": constraint.text}}
+        case ConstraintKind.CHOICE:
+            return {"structured_outputs": {"choice": json.loads(constraint.text)}}
+
+
 SAMPLING: Final[Mapping[str, _Put]] = {
     "max_tokens": _always("max_tokens"),
     "temperature": _always("temperature"),
     "top_p": _unless("top_p", 1.0),
+    "top_k": _unless("top_k", 0),
+    "min_p": _unless("min_p", 0.0),
+    "repetition_penalty": _unless("repetition_penalty", 1.0),
+    "presence_penalty": _unless("presence_penalty", 0.0),
+    "frequency_penalty": _unless("frequency_penalty", 0.0),
     "seed": _unless("seed", None),
-    "stop": lambda value: {"stop": list(value)} if value else {},
+    "stop": _unless("stop", ()),
+    "stop_token_ids": _unless("stop_token_ids", ()),
+    "min_tokens": _unless("min_tokens", 0),
+    "ignore_eos": _unless("ignore_eos", False),
+    "logprobs": lambda top: {} if top is None else {"logprobs": True, "top_logprobs": top},
+    "n": _unless("n", 1),
+    "constraint": lambda value: {} if value is None else _form(value),
 }
-"""How each field of ``SamplingParams`` is sent."""
+"""How each field of ``SamplingParams`` is sent: by OpenAI's names, and vLLM's for the rest."""
 
 
 def request_body(model: str, request: InferenceRequest, images: Mapping[str, bytes]) -> bytes:
