@@ -114,7 +114,7 @@ class ServeProcess:
 
     def status(self, task_id: str) -> str:
         body = self.client.get("/result", params={"task_id": task_id}).json()
-        assert body["status"] in ("pending", "success"), body
+        assert body.get("status") in ("pending", "success"), body
         return str(body["status"])
 
     def answered(self, task_ids: list[str]) -> int:
