@@ -54,6 +54,10 @@ class SteppedEngine(Protocol):
         """Advance every running sequence."""
         ...
 
+    def check_integrity(self) -> None:
+        """Raise unless the engine's books add up."""
+        ...
+
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
@@ -158,6 +162,9 @@ class EngineThread:
                 if refused or stepped:
                     self._room.acquire()
                     self._hand_over([*refused, *stepped])
+                if not self._engine.has_work:
+                    # an idle moment costs nobody anything; books that do not add up end the process
+                    self._engine.check_integrity()
         except Exception as error:  # noqa: BLE001  (the publisher raises it again)
             self._hand_over(error)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from forebay.core.request import (
 )
 from forebay.engine.engine import Engine
 from forebay.engine.errors import EngineBrokenError
+from forebay.engine.kv_blocks import IntegrityError
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.ports import NewTask, StreamKind, TaskRecord
 from forebay.queue.redis_queue import RedisQueue
@@ -207,6 +209,9 @@ class SlowPreparing:
     def abort(self, _: object) -> None:
         """It never had any."""
 
+    def check_integrity(self) -> None:
+        """It keeps no books."""
+
 
 async def test_a_drain_does_not_wait_for_what_was_given_back_unprepared(rig: Rig) -> None:
     for index in range(6):
@@ -268,6 +273,24 @@ async def test_a_step_that_raises_ends_the_worker_and_its_tasks_are_delivered_ag
     assert await rig.queue.reap("w") == [task_id]
     async with rig.working():
         assert (await rig.ended(task_id)).state is State.FINISHED
+
+
+class Leaking(BrokenEngine):
+    """An engine that ends its only sequence without a word and without its blocks."""
+
+    def step(self) -> Any:
+        self.has_work = False
+        return SimpleNamespace(events=())
+
+    def check_integrity(self) -> None:
+        raise IntegrityError("a block is nobody's")
+
+
+async def test_books_that_do_not_add_up_are_found_when_the_engine_is_idle(rig: Rig) -> None:
+    await rig.submit("lost")
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(rig.worker(engine=Leaking()).run(asyncio.Event()), 20)
+    assert raised.group_contains(EngineBrokenError, match="a block is nobody's")
 
 
 async def test_while_the_queue_server_is_away_the_worker_waits_and_then_goes_on(
