@@ -15,6 +15,7 @@ import pytest
 
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
+from forebay.worker.engine_thread import EngineThread
 from forebay.worker.worker import Worker, WorkerLimits
 from tests.admission.pictures import picture
 from tests.api.door import MODEL, Door, data_url
@@ -49,7 +50,7 @@ async def answering(door: Door, engine: Engine) -> AsyncIterator[None]:
         queue=door.queue,
         streams=door.streams,
         blobs=door.services.blobs,
-        engine=engine,
+        engine=EngineThread(engine),
         limits=WorkerLimits(heartbeat_s=0.2, idle_wait_s=0.2),
     )
     stop = asyncio.Event()
