@@ -63,13 +63,15 @@ def test_any_tokens_at_all_give_what_the_tokenizer_decodes(ids: list[int]) -> No
 
 
 @given(st.lists(st.integers(0, VOCABULARY - 1), max_size=60))
+@example([169, 94])  # half of a surrogate: the decoder waits, though nothing can make it whole
 def test_never_more_than_the_beginning_of_one_character_is_held_back(ids: list[int]) -> None:
     detokenizer = Detokenizer(TOKENIZER.shown_bytes)
     sent = b"".join(TOKENIZER.shown_bytes(token_id) for token_id in ids)
     for token_id in ids:
         detokenizer.push(token_id)
-    missing = len(sent.decode(errors="replace")) - len(detokenizer.text)
-    assert missing in (0, 1)
+    whole, shown = sent.decode(errors="replace"), detokenizer.text
+    assert whole.startswith(shown)
+    assert whole[len(shown) :] in ("", "\ufffd", "\ufffd" * 2, "\ufffd" * 3)
 
 
 def test_an_answer_cut_inside_a_character_ends_with_the_replacement_mark() -> None:
