@@ -21,7 +21,8 @@ from tests.browser.conftest import Visit, open_page
 
 pytestmark = pytest.mark.browser
 
-BEST_SKILL = ("label", "zh")
+READ = 10
+"""Samples that the page is asked about: the first of every skill in both languages."""
 
 DROP = """([selector, bytes, name, type]) => {
     const file = new File([new Uint8Array(bytes)], name, {type});
@@ -72,8 +73,8 @@ def ask_the_api(stack: RunningStack, sample: dict[str, str]) -> str:
 def test_a_dropped_picture_is_shown_and_its_question_answered_rightly(
     visit: Visit, stack: RunningStack, samples: list[dict[str, str]]
 ) -> None:
-    """The page says what the API says; of the skill the demo model is best at, mostly the truth."""
-    wanted = [one for one in samples if (one["skill"], one["language"]) == BEST_SKILL]
+    """The page says what the API says, and nearly always the truth."""
+    wanted = samples[:READ]
     right = 0
     for sample in wanted:
         drop(visit, picture(sample), sample["file"])
@@ -84,7 +85,7 @@ def test_a_dropped_picture_is_shown_and_its_question_answered_rightly(
         read = visit.answer().strip()
         assert read == ask_the_api(stack, sample)
         right += read == sample["answer"]
-    assert right > len(wanted) / 2
+    assert right >= READ - 2
 
 
 def test_a_sample_brings_its_question_and_the_answer_is_held_to_the_expected_one(

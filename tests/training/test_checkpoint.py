@@ -10,13 +10,13 @@ from training.decode import Reader
 from training.evaluate import case, score, talk_score
 from training.scene import Skill
 
-# Two standard errors of 32 pictures under what 200 measured.
+# Three standard errors of 32 pictures under what 400 measured.
 FLOORS: dict[Skill, float] = {
-    "price": 0.27,
-    "label": 0.4,
-    "colour": 0.3,
-    "count": 0.04,
-    "review": 0.7,
+    "price": 0.82,
+    "label": 0.75,
+    "colour": 0.88,
+    "count": 0.69,
+    "review": 0.9,
 }
 SEED = 3 * 10**9
 
@@ -33,4 +33,4 @@ def test_the_shipped_model_answers_above_its_floor(reader: Reader, skill: Skill)
 
 
 def test_the_shipped_model_talks_without_a_picture(reader: Reader) -> None:
-    assert talk_score(reader) >= 0.77
+    assert talk_score(reader) >= 0.95
