@@ -94,7 +94,8 @@ class Reference:
             shown = [pictures[part.sha256] for part in parts]
             extra = dict(self.processor(images=shown, return_tensors="pt"))
             pieces = text.split("<|image|>")
-            counts = (extra["image_grid_thw"].prod(dim=1) // 4).tolist()
+            merged = self.processor.merge_size**2
+            counts = (extra["image_grid_thw"].prod(dim=1) // merged).tolist()
             text = pieces[0]
             for count, piece in zip(counts, pieces[1:], strict=True):
                 text += "<|image|>" * count + piece
