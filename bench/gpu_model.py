@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from forebay.engine.engine import Engine, default_dtype
+from forebay.engine.device import default_dtype
+from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.engine.memory_profile import CudaMemory
 from forebay.engine.prepared import Preparer

@@ -19,6 +19,7 @@ from forebay.core.errors import (
 from forebay.core.events import EngineEvent, Failed, Finished, StepStats
 from forebay.core.request import InferenceRequest, Priority, TaskId, Terms
 from forebay.engine.answers import Answers
+from forebay.engine.device import default_dtype, device_named, model_dtype
 from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.kv_blocks import BlockPool
@@ -39,13 +40,11 @@ from forebay.engine.runner import Runner
 from forebay.engine.scheduler import Plan, Scheduler
 from forebay.engine.sequence import Chunk, Sequence
 from forebay.engine.warm_up import warm_up_request
-from forebay.models.files import read_json
-from forebay.models.glm4v.config import TextConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 from forebay.models.quantization import Quantization, choice_for
+from forebay.models.stop_ids import stop_ids_of
 
-GENERATION_FILE = "generation_config.json"
 URGENCY = {priority: at for at, priority in enumerate(Priority)}
 
 
@@ -130,10 +129,10 @@ class Engine:
             folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
         )
         config = model.config
-        stop_ids = _stop_ids(folder, config.text)
+        ends = stop_ids_of(folder, config.text)
         longest = config.text.max_position_embeddings
-        preparer = Preparer.from_folder(folder, config, longest, stop_ids)
-        return cls.sized(model, preparer, stop_ids, limits, place, memory, free)
+        preparer = Preparer.from_folder(folder, config, longest, ends)
+        return cls.sized(model, preparer, ends, limits, place, memory, free)
 
     @classmethod
     def sized(
@@ -382,31 +381,3 @@ def kv_blocks(limits: EngineLimits) -> int:
     if limits.kv_tokens is None:
         raise ValueError("kv_tokens is not set: build the engine with Engine.sized")
     return max(1, limits.kv_tokens // limits.kv_block)
-
-
-def model_dtype(model: Glm4vModel) -> torch.dtype:
-    """Return the floating type that a model computes in, whatever its weights are kept in."""
-    return model.model.language_model.norm.weight.dtype
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """Return single precision for a CPU; bfloat16 for a GPU, or half where it has none."""
-    if device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _stop_ids(folder: Path, config: TextConfig) -> frozenset[int]:
-    """Return the ids that end an answer: generation_config.json's, else config.json's."""
-    path = folder / GENERATION_FILE
-    found = read_json(path).get("eos_token_id") if path.is_file() else None
-    if found is None:
-        return frozenset(config.eos_token_ids)
-    return frozenset(map(int, found)) if isinstance(found, list) else frozenset((int(found),))
-
-
-def device_named(name: str) -> torch.device:
-    """Return the device of that name; "auto": CUDA where there is one, else the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -8,7 +8,8 @@ import structlog
 
 from forebay.config import Settings
 from forebay.core.image_grid import MAX_ASPECT_RATIO
-from forebay.engine.engine import Engine, device_named
+from forebay.engine.device import device_named
+from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.models.quantization import Quantization, choice_for
 from forebay.worker.engine_thread import EngineThread
