@@ -122,7 +122,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Worker processes on this machine.")
     engine_threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: chosen.")
     max_running: int = Field(16, ge=1, description="Sequences that an engine runs at once.")
-    token_budget: int = Field(2048, ge=16, description="Tokens that an engine takes in a step.")
+    token_budget: int = Field(
+        0, ge=0, description="Tokens that an engine takes in a step; 0: chosen for its device."
+    )
     memory_share: float = Field(
         0.9, gt=0, le=1, description="Share of the device's free memory that an engine may take."
     )

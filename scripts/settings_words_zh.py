@@ -37,7 +37,7 @@ WORDS_ZH = {
     "workers": "本机的工作进程数。",
     "engine_threads": "每个引擎使用的 CPU 线程数；0 表示自动选择。",
     "max_running": "引擎同时运行的序列数。",
-    "token_budget": "引擎每一步处理的词元数。",
+    "token_budget": "引擎每一步处理的词元数；0：按设备选择。",
     "memory_share": "引擎最多占用设备空闲内存（显存）的比例。",
     "context_tokens": "单个请求（提示加回答）必须能够使用的词元数；内存放不下时拒绝启动。",
     "drain_s": "停止时等待运行中任务的时长。",

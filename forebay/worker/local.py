@@ -17,6 +17,7 @@ from forebay.worker.status import peak_memory_bytes
 
 log = structlog.get_logger("forebay.worker")
 
+CPU_TOKENS, GPU_TOKENS = 512, 2048
 PIXELS_A_TOKEN = 28
 """Side of the square that a visual token covers, in every checkpoint of the family."""
 
@@ -65,6 +66,16 @@ def load_engine(settings: Settings) -> Engine:
     return engine
 
 
+def token_budget_for(settings: Settings) -> int:
+    """Return the tokens of a step that suit the engine's device.
+
+    A CPU gains nothing from more than about one picture a step, and the first answers wait for all
+    of the step's pictures; a GPU is only filled by many.
+    """
+    suited = CPU_TOKENS if device_named(settings.device).type == "cpu" else GPU_TOKENS
+    return max(suited, settings.max_running)
+
+
 def engine_limits(settings: Settings) -> EngineLimits:
     """Return the engine's budgets.
 
@@ -73,7 +84,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
     side = round(settings.image_side / PIXELS_A_TOKEN) + 1
     return EngineLimits(
         max_running=settings.max_running,
-        token_budget=settings.token_budget,
+        token_budget=settings.token_budget or token_budget_for(settings),
         memory_share=settings.memory_share,
         context_tokens=settings.context_tokens,
         largest_image=max(side * side, MAX_ASPECT_RATIO),

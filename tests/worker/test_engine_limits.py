@@ -23,3 +23,10 @@ def test_the_share_and_the_context_reach_the_engine() -> None:
     assert (limits.memory_share, limits.context_tokens) == (0.5, 900)
     with pytest.raises(SettingsError, match="memory_share"):
         load_settings(memory_share=1.5)
+
+
+def test_the_budget_of_a_step_suits_the_device_unless_it_is_set() -> None:
+    assert engine_limits(load_settings(device="cpu")).token_budget == 512
+    assert engine_limits(load_settings(device="cuda")).token_budget == 2048
+    assert engine_limits(load_settings(device="cpu", token_budget=64)).token_budget == 64
+    assert engine_limits(load_settings(device="cpu", max_running=600)).token_budget == 600
