@@ -125,11 +125,12 @@ class Scheduler:
 
     def advance(self, chunk: Chunk) -> None:
         """Note that a chunk has been computed, and publish the blocks that it completed."""
-        sequence = chunk.sequence
-        complete = chunk.end // self._pool.block_size
-        digests = list(chain(sequence, complete, self._pool.block_size))
-        for at in range(sequence.computed // self._pool.block_size, complete):
-            self._pool.publish(sequence.blocks[at], digests[at])
+        sequence, size = chunk.sequence, self._pool.block_size
+        before, complete = sequence.computed // size, chunk.end // size
+        if complete > before:  # most decoded tokens complete none
+            digests = list(chain(sequence, complete, size))
+            for at in range(before, complete):
+                self._pool.publish(sequence.blocks[at], digests[at])
         sequence.computed = chunk.end
         if sequence.pins:
             self._unpin(sequence, sequence.pins - sequence.unread_images())
@@ -168,9 +169,13 @@ class Scheduler:
         for sequence in sorted(self.waiting, key=rank):
             if budget.tokens <= 0 or len(self.running) >= self._limits.max_running:
                 return
-            if self._follows(sequence):
+            size = self._pool.block_size
+            # the last token is always computed: its logits choose the next one
+            digests = list(chain(sequence, (len(sequence.tokens) - 1) // size, size))
+            known = self._pool.find(digests)
+            if self._follows(sequence, digests, len(known)):
                 continue
-            if not self._start(sequence):
+            if not self._start(sequence, known):
                 return
             self.waiting.remove(sequence)
             self.running.append(sequence)
@@ -180,7 +185,7 @@ class Scheduler:
             if not self._prefill(sequence, plan, budget):
                 return
 
-    def _follows(self, sequence: Sequence) -> bool:
+    def _follows(self, sequence: Sequence, digests: list[bytes], known: int) -> bool:
         """Whether a running sequence is about to compute what this one would have to compute.
 
         It is then worth waiting for: one picture asked about many times at once, or the several
@@ -188,22 +193,16 @@ class Scheduler:
         """
         if sequence.overtaken >= OVERTAKEN_LIMIT:
             return False
-        size = self._pool.block_size
-        digests = list(chain(sequence, (len(sequence.tokens) - 1) // size, size))
-        known = len(self._pool.find(digests))
         return known < len(digests) and any(
             digests[known] == other.digests[known]
             for other in self.running
-            if other.computed // size <= known < len(other.digests)
+            if other.computed // self._pool.block_size <= known < len(other.digests)
         )
 
-    def _start(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence its blocks, those of a known beginning shared; or leave it."""
-        size = self._pool.block_size
-        # the last token is always computed: its logits choose the next one
-        known = self._pool.find(chain(sequence, (len(sequence.tokens) - 1) // size, size))
+    def _start(self, sequence: Sequence, known: list[int]) -> bool:
+        """Give a waiting sequence its blocks, the ``known`` ones shared; or leave it."""
         self._pool.share(known)
-        sequence.blocks, sequence.computed = known, len(known) * size
+        sequence.blocks, sequence.computed = known, len(known) * self._pool.block_size
         if self._leaves_room(sequence) and self._grow(sequence):
             return True
         self._give_back(sequence)

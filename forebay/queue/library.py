@@ -21,8 +21,6 @@ PARTS: Final = ("base.lua", "door.lua", "worker.lua", "register.lua")
 LeaseRow = tuple[TaskId, Fence, int, int, str, str, int]
 """Task, fence, deliveries, cost, request, priority, ms left to the deadline (negative: none)."""
 
-"""Task, fence, deliveries, cost, request as JSON."""
-
 
 @cache
 def library_source() -> tuple[str, str]:
