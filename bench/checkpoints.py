@@ -20,7 +20,14 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tests.checkpoints import CHAT_TEMPLATE, STOP_TOKENS, Shape, config_dict, random_weights
+from tests.checkpoints import (
+    CHAT_TEMPLATE,
+    STOP_TOKENS,
+    Shape,
+    config_dict,
+    preprocessor,
+    random_weights,
+)
 
 VOCABULARY = 8192
 SPECIAL = (
@@ -145,22 +152,7 @@ def _tokenizer_config(shape: Shape) -> dict[str, Any]:
 
 
 def _pictures(shape: Shape) -> dict[str, Any]:
-    return {
-        "image_processor_type": "Glm4vImageProcessor",
-        "processor_class": "Glm4vProcessor",
-        "size": {"shortest_edge": shape.min_pixels, "longest_edge": shape.max_pixels},
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "do_convert_rgb": True,
-        "rescale_factor": 1 / 255,
-        "resample": 3,
-    }
+    return {**preprocessor(shape), "processor_class": "Glm4vProcessor"}
 
 
 def _videos(shape: Shape) -> dict[str, Any]:

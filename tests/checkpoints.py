@@ -92,7 +92,7 @@ def write_checkpoint(folder: Path, shape: Shape = TINY, seed: int = 0) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation(shape, tokenizer))
-    _write_json(folder / "preprocessor_config.json", _preprocessor(shape))
+    _write_json(folder / "preprocessor_config.json", preprocessor(shape))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     save_file(random_weights(config, seed), folder / "model.safetensors", metadata={"format": "pt"})
@@ -203,7 +203,8 @@ def _stop_ids(shape: Shape, tokenizer: Tokenizer) -> list[int]:
     return [token_id for token_id in ids if token_id is not None]
 
 
-def _preprocessor(shape: Shape) -> dict[str, Any]:
+def preprocessor(shape: Shape) -> dict[str, Any]:
+    """Return what ``preprocessor_config.json`` says."""
     return {
         "image_processor_type": "Glm4vImageProcessor",
         "size": {"shortest_edge": shape.min_pixels, "longest_edge": shape.max_pixels},
