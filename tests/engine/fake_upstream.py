@@ -150,6 +150,16 @@ class FakeUpstream:
         """Every request for an answer, those that ask whether it is well left out."""
         return [one for one in self.seen if one.path.endswith("completions") and not one.is_warm_up]
 
+    @property
+    def probes(self) -> list[Exchange]:
+        """Every request that asks whether it is well."""
+        return [one for one in self.seen if one.path.endswith("completions") and one.is_warm_up]
+
+    def drop_all(self) -> None:
+        """End every connection at once, as a crash does."""
+        for writer in set(self._open):
+            writer.transport.abort()
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[FakeUpstream]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26)
@@ -158,8 +168,7 @@ class FakeUpstream:
             yield self
         finally:
             server.close()
-            for writer in set(self._open):
-                writer.transport.abort()
+            self.drop_all()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)

@@ -36,7 +36,8 @@ class Health:
         self.ready = False
         self._probe = probe
         self._check = check
-        self._doubted = True
+        self._doubts = 1
+        """Faults since which no probe has begun and been answered."""
         self._heard = False
         self._hold_until = 0.0
         self._wake = asyncio.Event()
@@ -47,7 +48,7 @@ class Health:
     @property
     def accepting(self) -> bool:
         """Whether more requests are wanted now."""
-        return self.ready and not self._doubted and self._hold_left() <= 0
+        return self.ready and not self._doubts and self._hold_left() <= 0
 
     async def wait_accepting(self, timeout_s: float) -> None:
         """Return when more requests are wanted, or after ``timeout_s``."""
@@ -72,7 +73,7 @@ class Health:
     def doubt(self, fault: UpstreamFaultError) -> None:
         """Want no more requests until the server has answered again."""
         self._say(fault)
-        self._doubted = True
+        self._doubts += 1
         self._wake.set()
 
     async def verdict(self, fault: UpstreamFaultError) -> bool:
@@ -86,7 +87,7 @@ class Health:
         """Keep ``ready`` true to the server, until cancelled."""
         pause_s = FIRST_PAUSE_S
         while True:
-            if not self._doubted:
+            if not self._doubts:
                 await self._keep_watch()
                 pause_s = FIRST_PAUSE_S
             elif not await self._ask():
@@ -100,7 +101,7 @@ class Health:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_EVERY_S):
                 await self._wake.wait()
-        if self._doubted or self._heard:
+        if self._doubts or self._heard:
             return
         try:
             await self._check()
@@ -110,15 +111,15 @@ class Health:
     async def _ask(self) -> bool:
         """Ask for a real answer; whether one came. Doubts of meanwhile need another probe."""
         await asyncio.sleep(max(0.0, self._hold_left()))
-        self._doubted = False
+        doubts = self._doubts
         verdict, self._verdict = self._verdict, None
         well, began = False, asyncio.get_running_loop().time()
         try:
             model = await self._probe()
             well = True
+            self._doubts -= doubts
         except UpstreamFaultError as fault:
             self._say(fault)
-            self._doubted = True
         finally:
             if verdict is not None:
                 verdict.set_result(well)
