@@ -155,18 +155,23 @@ class UpstreamEngine:
         await self._outbox.put(await self._last_event(run, call))
 
     async def _last_event(self, run: TaskId, call: Call) -> EngineEvent:
-        """Have the request answered; return how that ended."""
+        """Have the request answered; return how that ended, by the deadline at the latest."""
         left_s = call.deadline - time.monotonic()
         try:
-            async with asyncio.timeout(min(self._answer_s, left_s)):
-                return await self._answer(run, call)
-        except UpstreamFaultError as fault:
-            return await self._ended_by(run, fault)
+            async with asyncio.timeout(left_s if math.isfinite(left_s) else None):
+                return await self._outcome(run, call)
         except TimeoutError:
-            if left_s < self._answer_s:
-                return Failed(run, TaskExpiredError.code, "the deadline passed upstream")
-            why = f"the upstream's answer took over {self._answer_s:g} s"
-            return await self._ended_by(run, BrokenOffError(why))
+            return Failed(run, TaskExpiredError.code, "the deadline passed upstream")
+
+    async def _outcome(self, run: TaskId, call: Call) -> EngineEvent:
+        try:
+            async with asyncio.timeout(self._answer_s):
+                return await self._answer(run, call)
+        except UpstreamFaultError as error:
+            fault = error
+        except TimeoutError:
+            fault = BrokenOffError(f"the upstream's answer took over {self._answer_s:g} s")
+        return await self._ended_by(run, fault)
 
     async def _ended_by(self, run: TaskId, fault: UpstreamFaultError) -> Failed | Returned:
         """Return whose fault it was: the request's, the server's, or, undecided, either's."""
@@ -222,7 +227,7 @@ class UpstreamEngine:
                     for new in reader.feed(chunk):
                         await publish(new)
                     if reader.whole and until is None:
-                        until = asyncio.get_running_loop().time() + TRAILER_S
+                        until = asyncio.get_running_loop().time() + _trailer_s(call)
         except (UpstreamFaultError, TimeoutError):
             if not reader.whole:
                 raise
@@ -242,6 +247,11 @@ class UpstreamEngine:
             raise BrokenOffError(f"one token took over {self._answer_s:g} s") from error
         self._model = model
         return model
+
+
+def _trailer_s(call: Call) -> float:
+    """Return how long a whole answer waits for its count: never until it would be expired."""
+    return min(TRAILER_S, (call.deadline - time.monotonic()) / 2)
 
 
 async def _unread(new: Delta) -> None:
