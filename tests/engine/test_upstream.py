@@ -254,12 +254,26 @@ async def test_a_deadline_ends_an_answer_under_way_and_its_connection() -> None:
         assert engine.accepting
 
 
-@pytest.mark.parametrize("after", [[], [b"data: garbage\n\n"]])
-async def test_a_whole_answer_stands_whatever_follows_it(after: list[bytes]) -> None:
-    chat = stream(delta("a"), delta("b", "stop"), *after, ends=False)
+GARBAGE = b"data: garbage\n\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [delta("a"), delta("b", "stop")],
+        [delta("a"), delta("b", "stop"), GARBAGE],
+        [delta("a"), delta("b", "stop") + GARBAGE],
+        [delta("a") + delta("b", "stop") + b"data: " + b"x" * 2**21],
+    ],
+    ids=["nothing", "garbage", "garbage in one piece", "a huge line"],
+)
+async def test_a_whole_answer_stands_whatever_follows_it(parts: list[bytes]) -> None:
+    chat = stream(*parts, ends=False)
     async with in_front_of(FakeUpstream(chat=chat)) as engine:
-        event = await ended(engine)
+        await send(engine)
+        *said, event = await ends(engine)
         assert event == Finished(TaskId("r"), "ab", FinishReason.STOP, Usage(0, 2))
+        assert "".join(one.text for one in said) == "ab"  # a client that streams has seen it all
         assert engine.accepting
 
 

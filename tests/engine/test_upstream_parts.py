@@ -113,6 +113,10 @@ def choice(index: int, text: str, reason: str | None = None, **more: object) -> 
     return {"index": index, "delta": {"content": text}, "finish_reason": reason, **more}
 
 
+def token(text: str, logprob: float, told: object) -> dict[str, object]:
+    return {"token": text, "logprob": logprob, "bytes": told}
+
+
 def test_several_answers_grow_apart_and_end_apart() -> None:
     parts = [
         event(choices=[choice(1, "b1"), choice(0, "a1")]),
@@ -132,9 +136,6 @@ def test_several_answers_grow_apart_and_end_apart() -> None:
 
 
 def test_log_probabilities_come_as_bytes_half_of_a_character_too() -> None:
-    def token(text: str, logprob: float, told: list[int] | None) -> dict[str, object]:
-        return {"token": text, "logprob": logprob, "bytes": told}
-
     content = [{**token("\ufffd", -1.5, [0xE4]), "top_logprobs": [token("a", -2, None)]}]
     reader = read(event(choices=[choice(0, "", logprobs={"content": content})]), delta("x", "stop"))
     expected = (TokenLogprob(b"\xe4", -1.5, ((b"a", -2.0),)),)
@@ -173,7 +174,9 @@ def test_a_call_of_a_tool_fails_the_task_and_says_so() -> None:
         event(choices=[{"index": 0, "delta": {}, "logprobs": {"content": 7}}]),
         b'data: {"choices":[{"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n',
+        event(choices=[choice(0, "a", logprobs={"content": [token("a", -1.0, 10**13)]})]),
         b'data: {"choices":[],"usage":{"prompt_tokens":1e999}}\n\n',
+        event(choices=[], usage={"prompt_tokens": 1, "completion_tokens": 10**30}),
         event(choices=[], usage={"prompt_tokens": "many"}),
         event(choices=[], usage=[1]),
         delta("a", "abort"),
@@ -210,6 +213,25 @@ def test_a_server_that_does_not_stop_is_stopped() -> None:
         read(*(delta("x" * 1000) for _ in range(100)), max_tokens=1)
     with pytest.raises(BrokenOffError, match="more than an answer"):
         read(delta("") * 5000, max_tokens=1)
+
+
+def test_log_probabilities_without_end_are_bounded() -> None:
+    many = event(choices=[choice(0, "a", logprobs={"content": [token("a", -1.0, None)] * 5000})])
+    with pytest.raises(BrokenOffError, match="more than an answer"):
+        read(*[many] * 20, max_tokens=1)
+    most = [token(f"w{index}", -12.345678901234567, [228, 184, 173]) for index in range(20)]
+    full = {"content": [{**token("中", -1.0, [228, 184, 173]), "top_logprobs": most}]}
+    reader = read(*[event(choices=[choice(0, "中", logprobs=full)])] * 300, max_tokens=300)
+    assert len(reader.said) == 300
+
+
+def test_what_was_read_before_an_error_is_told_before_it() -> None:
+    reader, said = AnswerReader(SamplingParams(n=2)), []
+    whole = event(choices=[choice(1, "b", "stop")]), event(choices=[choice(0, "a", "stop"), 7])
+    with pytest.raises(BrokenOffError):
+        said.extend(reader.feed(b"".join(whole)))
+    assert [(one.index, one.text) for one in said] == [(1, "b"), (0, "a")]
+    assert [one.text for one in reader.choices()] == ["a", "b"]
 
 
 def test_a_stream_that_ends_before_its_answer_is_no_answer() -> None:
@@ -326,6 +348,8 @@ def test_a_refusal_says_whether_to_come_back(status: int, busy: bool, passing: b
     [
         ("2", 2.0),
         ("1e9", faults.LONGEST_HOLD_S),
+        ("1e400", faults.LONGEST_HOLD_S),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
         ("-1", None),
         ("nan", None),
         ("soon", None),

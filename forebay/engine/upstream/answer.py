@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,9 +25,14 @@ REASONS: Final = {
 _UNASKED: Final = frozenset({"tool_calls", "function_call"})
 
 _MOST_CHARACTERS_A_TOKEN: Final = 256
+_MOST_BYTES_A_TOKEN: Final = 2**13
 _MOST_EVENTS_A_TOKEN: Final = 8
 _SPARE: Final = 4096
+_SPARE_BYTES: Final = 2**20
 """Bounds what a server that does not stop can send: far over what ``max_tokens`` can come to."""
+
+_MOST_COUNTED: Final = 2**53
+"""A number of tokens beyond this is none, and not every reader of JSON could hold it."""
 
 DONE: Final = b"[DONE]"
 
@@ -69,6 +74,7 @@ class AnswerReader:
         self._tokens = 0
         most = sampling.n * sampling.max_tokens
         self._characters_left = most * _MOST_CHARACTERS_A_TOKEN + _SPARE
+        self._bytes_left = most * _MOST_BYTES_A_TOKEN + _SPARE_BYTES
         self._events_left = most * _MOST_EVENTS_A_TOKEN + _SPARE
 
     @property
@@ -81,20 +87,18 @@ class AnswerReader:
         """The server's count; without one ours of the answer, and 0 for the prompt: not known."""
         return self._usage or Usage(0, self._tokens)
 
-    def feed(self, chunk: bytes) -> list[Delta]:
-        """Return the new text that ``chunk`` completes.
+    def feed(self, chunk: bytes) -> Iterator[Delta]:
+        """Yield the new text that ``chunk`` completes, all of it before an error is raised.
 
         Raises:
             RejectedError: the server says that it is the request's fault.
             BrokenOffError: it says something else than an answer.
         """
-        deltas: list[Delta] = []
         for data in self._split(chunk):
             if data.strip() == DONE:
                 self.done = True
-                break
-            deltas += self._read(data)
-        return deltas
+                return
+            yield from self._read(data)
 
     def choices(self) -> list[Choice]:
         """Return the answers. Raises BrokenOffError when the stream ended before they did."""
@@ -106,27 +110,32 @@ class AnswerReader:
             choices.append(Choice("".join(answer.texts), answer.reason, logprobs))
         return choices
 
-    def _split(self, chunk: bytes) -> list[bytes]:
+    def _split(self, chunk: bytes) -> Iterator[bytes]:
         try:
-            events = self._events.feed(chunk)
+            for data in self._events.feed(chunk):
+                self._bound(data)
+                yield data
         except EventTooLargeError as error:
             raise BrokenOffError(_TOO_MUCH, str(error)) from error
-        self._events_left -= len(events)
-        if self._events_left < 0:
-            raise BrokenOffError(_TOO_MUCH, "events")
-        return events
 
-    def _read(self, data: bytes) -> list[Delta]:
+    def _bound(self, data: bytes) -> None:
+        self._events_left -= 1
+        self._bytes_left -= len(data)
+        if self._events_left < 0 or self._bytes_left < 0:
+            raise BrokenOffError(_TOO_MUCH, "events" if self._events_left < 0 else "bytes")
+
+    def _read(self, data: bytes) -> Iterator[Delta]:
         chunk = _parse(data)
         if (error := _error_in(chunk)) is not None:
             raise self._fault(error)
         try:
             usage = _usage_in(chunk)
             self._usage = usage or self._usage
-            deltas = [self._take(choice, usage) for choice in chunk.get("choices") or ()]
+            for choice in chunk.get("choices") or ():
+                if (delta := self._take(choice, usage)) is not None:
+                    yield delta
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise BrokenOffError(_NO_FORM, repr(error)) from error
-        return [delta for delta in deltas if delta is not None]
 
     def _take(self, choice: dict[str, Any], usage: Usage | None) -> Delta | None:
         """Add what a chunk has for one answer; return it where there is something."""
@@ -217,12 +226,23 @@ def _finite(value: Any) -> float:
 def _token_bytes(raw: dict[str, Any]) -> bytes:
     """Return a token's bytes; a server that does not tell them tells its text."""
     told_bytes = raw.get("bytes")
-    return str(raw["token"]).encode() if told_bytes is None else bytes(told_bytes)
+    if told_bytes is None:
+        return str(raw["token"]).encode()
+    if not isinstance(told_bytes, list):  # a number would be taken for a length
+        raise TypeError("bytes are no list")
+    return bytes(told_bytes)
 
 
 def _usage_in(chunk: dict[str, Any]) -> Usage | None:
     counted = chunk.get("usage")
     if not counted:
         return None
-    prompt, completion = counted.get("prompt_tokens"), counted.get("completion_tokens")
-    return Usage(max(0, int(prompt or 0)), max(0, int(completion or 0)))
+    return Usage(_count(counted.get("prompt_tokens")), _count(counted.get("completion_tokens")))
+
+
+def _count(value: Any) -> int:
+    """Return a number of tokens. Raises ValueError where it cannot be one."""
+    count = max(0, int(value or 0))
+    if count > _MOST_COUNTED:
+        raise ValueError("a count of tokens is no such count")
+    return count

@@ -5,6 +5,7 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 MOST_EVENT_BYTES: Final = 2**20
@@ -31,28 +32,26 @@ class EventSplitter:
         self._after_cr = False
         self._first = True
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data of every event that ``chunk`` completes.
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the data of every event that ``chunk`` completes; it must be read to its end.
 
         Raises:
             EventTooLargeError: an event is over the limit.
         """
         if not chunk:
-            return []
+            return
         ends_in_cr = chunk.endswith(b"\r")
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         self._after_cr = ends_in_cr
         *whole, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        events = []
         for end in whole:
             self._line += end
             data = self._take_line()
             if data is not None:
-                events.append(data)
+                yield data
         self._line += rest
         self._bound()
-        return events
 
     def _take_line(self) -> bytes | None:
         """Take the line that has ended; return an event's data when it was the empty one."""
