@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -138,12 +139,13 @@ class FakeUpstream:
     warm_up: Reply = field(default_factory=lambda: say("w", reason="length"))
     health: Reply = field(default_factory=lambda: refuse(200))
     models: Any = field(default_factory=lambda: {"data": [{"id": "the-model"}]})
+    tls: ssl.SSLContext | None = None
     seen: list[Exchange] = field(default_factory=list)
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def asked(self) -> list[Exchange]:
@@ -162,7 +164,9 @@ class FakeUpstream:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[FakeUpstream]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26)
+        server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, limit=2**26, ssl=self.tls
+        )
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self

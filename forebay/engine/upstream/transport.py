@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -28,6 +30,9 @@ _NOT_OFFERED: Final = frozenset({401, 403, 404, 405, 501})
 """What servers without an open ``/health`` answer there."""
 
 _MOST_LISTED: Final = 10
+
+_NETWORK_ERRORS: Final = (httpx.TransportError, ssl.SSLError)
+"""A record that TLS cannot read comes through httpx as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,9 @@ class Transport:
             timeout=httpx.Timeout(address.idle_s, connect=address.connect_s),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             verify=httpx.create_ssl_context(),
+            # a balancer's cookie would send every request to one of the servers behind it
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            event_hooks={"response": [_lead_nowhere]},
             trust_env=False,
         )
 
@@ -140,7 +148,7 @@ class Transport:
                     raise BrokenOffError("the upstream does not stream", f"it sent {kind[:80]!r}")
                 async for chunk in response.aiter_raw():
                     yield chunk
-        except httpx.TransportError as error:
+        except _NETWORK_ERRORS as error:
             raise self._fault(error) from error
 
     async def _get(self, url: str) -> tuple[int, str | None, bytes]:
@@ -151,7 +159,7 @@ class Transport:
             ):
                 body = await _bounded_body(response)
                 return response.status_code, response.headers.get("retry-after"), body
-        except httpx.TransportError as error:
+        except _NETWORK_ERRORS as error:
             raise self._fault(error) from error
         except TimeoutError as error:
             raise BrokenOffError(f"the upstream was silent for {_CHECK_LIMIT_S:g} s") from error
@@ -159,13 +167,18 @@ class Transport:
     def _refusal(self, status: int, retry_after: str | None, body: bytes) -> UpstreamFaultError:
         return fault_of_response(status, retry_after, body, self.address.hidden)
 
-    def _fault(self, error: httpx.TransportError) -> UpstreamFaultError:
+    def _fault(self, error: Exception) -> UpstreamFaultError:
         detail = f"{self.address.url}: {type(error).__name__}: {error}"
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return UnreachableError("the upstream cannot be reached", detail)
         if isinstance(error, httpx.TimeoutException):
             return BrokenOffError(f"the upstream was silent for {self.address.idle_s:g} s", detail)
         return BrokenOffError("the upstream closed the connection", detail)
+
+
+async def _lead_nowhere(response: httpx.Response) -> None:
+    """Take out where a redirect leads: none is followed, and one that is no address is an error."""
+    response.headers.pop("location", None)
 
 
 async def _bounded_body(response: httpx.Response) -> bytes:
