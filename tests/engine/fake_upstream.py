@@ -193,7 +193,8 @@ class FakeUpstream:
         if exchange.path.endswith("/health"):
             await self.health(exchange)
         elif exchange.path.endswith("/models"):
-            await exchange.whole(200, self.models)
+            listed = self.models
+            await (listed(exchange) if callable(listed) else exchange.whole(200, listed))
         elif exchange.is_warm_up:
             await self.warm_up(exchange)
         else:

@@ -18,6 +18,7 @@ from tests.engine.fake_upstream import (
     DONE,
     Exchange,
     FakeUpstream,
+    Reply,
     cut_after,
     delta,
     event,
@@ -96,10 +97,29 @@ async def test_of_several_models_one_must_be_chosen_but_names_of_one_model_are_o
             await ask_once(Address(server.url), WAIT_S)
 
 
-async def test_a_server_without_health_is_asked_for_its_models() -> None:
-    server = FakeUpstream(health=refuse(404))
-    async with in_front_of(server) as engine:
+@pytest.mark.parametrize("status", [204, 302, 400, 401, 404, 410, 501])
+@pytest.mark.parametrize("models", [refuse(404), None])
+async def test_a_server_without_an_open_health_is_served_and_looked_to_all_the_same(
+    status: int, models: Reply | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "CHECK_EVERY_S", 0.05)
+    server = FakeUpstream(health=refuse(status))
+    server.models = models or server.models
+    async with in_front_of(server, model="the-model") as engine:
         assert isinstance(await ended(engine), Finished)
+        looks = len(server.seen)
+        await eventually(lambda: len(server.seen) > looks + 3)
+        assert len(server.probes) == 1  # a look costs the server no answer
+        assert engine.accepting
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_server_whose_health_says_that_it_is_not_well_is_not_ready(status: int) -> None:
+    server = FakeUpstream(health=refuse(status))
+    async with server.listening():
+        with pytest.raises(UpstreamFaultError, match=f"HTTP {status}"):
+            await ask_once(Address(server.url, model="m"), WAIT_S)
+        assert not server.probes
 
 
 async def test_a_busy_server_is_asked_again_when_it_says() -> None:

@@ -239,6 +239,16 @@ def test_a_stream_that_ends_before_its_answer_is_no_answer() -> None:
         read(delta("a"), DONE).choices()
 
 
+def test_a_server_that_gives_fewer_answers_than_asked_for_fails_the_task_and_says_so() -> None:
+    with pytest.raises(RejectedError, match="1 of the 3 answers") as raised:
+        read(delta("a", "stop"), DONE, n=3).choices()
+    assert error_for_code(raised.value.code).status == 502
+    with pytest.raises(BrokenOffError):  # it may have been about to give the others
+        read(delta("a", "stop"), n=3).choices()
+    with pytest.raises(BrokenOffError):
+        read(delta("a", "stop"), event(choices=[choice(1, "b")]), DONE, n=3).choices()
+
+
 # Bodies
 
 PICTURE = b"\xff\xd8 a picture"

@@ -101,14 +101,27 @@ class AnswerReader:
             yield from self._read(data)
 
     def choices(self) -> list[Choice]:
-        """Return the answers. Raises BrokenOffError when the stream ended before they did."""
-        choices = []
-        for answer in self._answers:
-            if answer.reason is None:
-                raise BrokenOffError("the upstream ended its stream before the answer's end")
-            logprobs = tuple(answer.logprobs)
-            choices.append(Choice("".join(answer.texts), answer.reason, logprobs))
-        return choices
+        """Return the answers, once the stream has ended.
+
+        Raises:
+            RejectedError: the server gives fewer than were asked for.
+            BrokenOffError: the stream ended before they did.
+        """
+        choices = [
+            Choice("".join(answer.texts), answer.reason, tuple(answer.logprobs))
+            for answer in self._answers
+            if answer.reason is not None
+        ]
+        asked = len(self._answers)
+        if len(choices) == asked:
+            return choices
+        unbegun = sum(answer.reason is None and not answer.texts for answer in self._answers)
+        if self.done and choices and len(choices) + unbegun == asked:
+            raise RejectedError(
+                "upstream_failed",
+                f"The upstream gave {len(choices)} of the {asked} answers that were asked for.",
+            )
+        raise BrokenOffError("the upstream ended its stream before the answer's end")
 
     def _split(self, chunk: bytes) -> Iterator[bytes]:
         try:

@@ -26,8 +26,8 @@ _MOST_BODY_BYTES: Final = 2**20
 _CHECK_LIMIT_S: Final = 15.0
 """For the whole of a small request: health, the list of models."""
 
-_NOT_OFFERED: Final = frozenset({401, 403, 404, 405, 501})
-"""What servers without an open ``/health`` answer there."""
+_NOT_OFFERED: Final = frozenset({404, 405, 501})
+"""What servers without a list of models answer there."""
 
 _MOST_LISTED: Final = 10
 
@@ -94,12 +94,18 @@ class Transport:
         await self._client.aclose()
 
     async def check(self) -> None:
-        """Return when the server says that it is well: ``/health``, else ``/v1/models``."""
+        """Return when the server is there and does not say that it is ill.
+
+        Asked is ``/health`` and, where that is no such page, ``/v1/models``, which some lack too.
+        """
         status, _, body = await self._get(f"{self.address.root}/health")
-        if status in _NOT_OFFERED:
-            await self.models()
-        elif status != httpx.codes.OK:
+        if _says_ill(status):
             raise self._refusal(status, None, body)
+        if httpx.codes.is_success(status):
+            return
+        status, retry_after, body = await self._get(f"{self.address.api}/models")
+        if not (httpx.codes.is_success(status) or status in _NOT_OFFERED):
+            raise self._refusal(status, retry_after, body)
 
     async def models(self) -> list[str]:
         """Return a name of each model that the server has; its names for one model are one."""
@@ -174,6 +180,13 @@ class Transport:
         if isinstance(error, httpx.TimeoutException):
             return BrokenOffError(f"the upstream was silent for {self.address.idle_s:g} s", detail)
         return BrokenOffError("the upstream closed the connection", detail)
+
+
+def _says_ill(status: int) -> bool:
+    """Whether it is a server's word on how it is; other errors say that it has no such page."""
+    return status == httpx.codes.TOO_MANY_REQUESTS or (
+        httpx.codes.is_server_error(status) and status not in _NOT_OFFERED
+    )
 
 
 async def _lead_nowhere(response: httpx.Response) -> None:
