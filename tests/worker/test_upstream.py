@@ -84,11 +84,12 @@ class Rig:
             stop.set()
             await asyncio.wait_for(task, 30)
 
-    async def submit(self, name: str) -> TaskId:
+    async def submit(self, name: str, deadline_s: float | None = None) -> TaskId:
         request = InferenceRequest(
             "m", (Message(Role.USER, (TextPart(name),)),), SamplingParams(max_tokens=50)
         )
-        await self.queue.enqueue(NewTask(TaskId(name), request, Cost(0, 5, 50)))
+        task = NewTask(TaskId(name), request, Cost(0, 5, 50), deadline_s=deadline_s)
+        await self.queue.enqueue(task)
         return TaskId(name)
 
     async def ended(self, task_id: TaskId) -> TaskRecord:
