@@ -136,7 +136,7 @@ class EngineThread:
         """Return the events of every step since the last call, waiting for one at least.
 
         Raises:
-            EngineBrokenError: a step raised; no events follow.
+            EngineBrokenError: a step raised; no events follow, and those before it were returned.
         """
         batches = [await self._outbox.get()]
         while not self._outbox.empty():
@@ -144,6 +144,9 @@ class EngineThread:
         events: list[EngineEvent] = []
         for batch in batches:
             if isinstance(batch, Exception):
+                if events:
+                    self._outbox.put_nowait(batch)  # it was the last one: the next call raises
+                    return events
                 raise EngineBrokenError(f"{type(batch).__name__}: {batch}") from batch
             self._room.release()
             events.extend(batch)

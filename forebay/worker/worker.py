@@ -11,7 +11,7 @@ What each may assume:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -160,12 +160,21 @@ class Worker:
     async def _prepare(self, lease: Lease) -> None:
         """Bring a leased task into the engine, or end it with the reason why that cannot be."""
         key = key_of(lease)
+        names = dict.fromkeys(image.sha256 for image in lease.request.images)
         try:
-            names = dict.fromkeys(image.sha256 for image in lease.request.images)
             images = {sha256: await self._blobs.get(sha256) for sha256 in names}
-            prepared = await self._engine.prepare(run_id(key), lease.request, images, lease.terms)
         except KeyError:
             await self._refuse(key, TaskFailedError("a picture of this task is gone"))
+        except OSError as error:  # out of files, a disk that stumbles: it may pass
+            log.warning("picture_unread", task_id=lease.task_id, reason=str(error))
+            await self.publisher.redeliver([key], why="a picture could not be read")
+        else:
+            await self._prepare_with(lease, images)
+
+    async def _prepare_with(self, lease: Lease, images: Mapping[str, bytes]) -> None:
+        key = key_of(lease)
+        try:
+            prepared = await self._engine.prepare(run_id(key), lease.request, images, lease.terms)
         except ForebayError as error:
             await self._refuse(key, error)
         except Exception:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,6 +146,28 @@ async def test_a_task_whose_picture_is_gone_fails_and_its_neighbours_do_not(rig:
     assert record.error.code == "inference_failed"
 
 
+class StumblingBlobs(FolderBlobs):
+    """A store whose first read fails, as when a process is out of files."""
+
+    reads = 0
+
+    async def get(self, sha256: str) -> bytes:
+        self.reads += 1
+        if self.reads == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return await super().get(sha256)
+
+
+async def test_a_picture_that_cannot_be_read_now_is_read_by_the_next_delivery(
+    rig: Rig, tmp_path: Path
+) -> None:
+    rig.blobs = StumblingBlobs(tmp_path / "blobs")
+    task_id = await rig.submit("task")
+    async with rig.working():
+        record = await rig.ended(task_id)
+    assert (record.state, record.deliveries) == (State.FINISHED, 2)
+
+
 async def test_a_prompt_that_cannot_fit_fails_with_the_documented_code(rig: Rig) -> None:
     long = await rig.submit("long", text="12 " * 6000)
     async with rig.working():
@@ -273,6 +297,30 @@ async def test_a_step_that_raises_ends_the_worker_and_its_tasks_are_delivered_ag
     assert await rig.queue.reap("w") == [task_id]
     async with rig.working():
         assert (await rig.ended(task_id)).state is State.FINISHED
+
+
+class BrokenAfterAnAnswer(BrokenEngine):
+    """An engine that answers once and breaks in the next step."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step(self) -> Any:
+        self.steps += 1
+        if self.steps > 1:
+            raise RuntimeError("device lost")
+        return SimpleNamespace(events=["an answer"])
+
+
+async def test_what_was_answered_before_a_step_raised_is_told_before_it() -> None:
+    engine = EngineThread(BrokenAfterAnAnswer())
+    engine.start()
+    engine.add(TaskId("run"), object())
+    await asyncio.to_thread(engine._thread.join, 20)
+    assert await engine.next_events() == ["an answer"]
+    with pytest.raises(EngineBrokenError, match="device lost"):
+        await engine.next_events()
+    assert await engine.stop()
 
 
 class Leaking(BrokenEngine):
