@@ -102,18 +102,25 @@ class Stack:
         await self._end()
 
     async def wait_ready(self) -> None:
-        """Return when the door is open and every worker's model is warm.
+        """Return when the door is open and every worker can answer.
+
+        An upstream that is not there yet is waited for as long as it takes: the door takes tasks
+        meanwhile.
 
         Raises:
-            StackError: that took too long.
+            StackError: the processes themselves took too long.
         """
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 await self._door_open()
                 for worker in self.workers:
-                    await self._warm(worker)
+                    await self._loaded(worker)
         except TimeoutError as error:
             raise StackError(f"not ready after {START_LIMIT_S:.0f} s") from error
+        for worker in self.workers:
+            await self._in_phase(worker, Phase.READY)
+        if self._settings.upstream_url is not None:
+            self._report("upstream answers")
 
     async def guard(self, work: Awaitable[T]) -> T:
         """Await ``work`` while the stack is watched.
@@ -209,14 +216,21 @@ class Stack:
         self.api.ready = True
         self._report("door open")
 
-    async def _warm(self, worker: Child) -> None:
+    async def _loaded(self, worker: Child) -> None:
+        phase = await self._in_phase(worker, Phase.READY, Phase.WAITING)
+        worker.ready = True
+        if self._settings.upstream_url is None:
+            self._report("model warm")
+        elif phase is Phase.WAITING:
+            self._report("waiting for the upstream")
+
+    async def _in_phase(self, worker: Child, *phases: Phase) -> Phase:
+        """Return the worker's phase once it is one of these."""
         while True:
             status = read_status(self._settings.run_dir, worker.spec.name)
-            if status and status.pid == worker.pid and status.phase is Phase.READY:
-                break
+            if status and status.pid == worker.pid and status.phase in phases:
+                return status.phase
             await asyncio.sleep(0.1)
-        worker.ready = True
-        self._report("model warm")
 
     async def _end(self) -> None:
         """Stop in order; see the module's text. A second signal hurries every step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from dataclasses import fields
 from itertools import pairwise
@@ -28,6 +29,7 @@ from forebay.engine.upstream.faults import (
     BrokenOffError,
     RefusedError,
     RejectedError,
+    UpstreamFaultError,
     fault_of_response,
 )
 from forebay.engine.upstream.sse import MOST_EVENT_BYTES, EventSplitter, EventTooLargeError
@@ -249,6 +251,40 @@ def test_a_server_that_gives_fewer_answers_than_asked_for_fails_the_task_and_say
         read(delta("a", "stop"), event(choices=[choice(1, "b")]), DONE, n=3).choices()
 
 
+_WORDS = ["id", "index", "delta", "content", "logprobs", "token", "logprob", "bytes", "usage"]
+_WORDS += ["choices", "error", "finish_reason", "top_logprobs", "completion_tokens", "message"]
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("stop")
+ANY_JSON = st.recursive(
+    _LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(ANY_JSON, max_size=3), ANY_JSON, ANY_JSON, st.sampled_from([1, 2]))
+def test_whatever_a_server_sends_is_an_answer_or_a_fault(
+    choices: list[object], usage: object, error: object, n: int
+) -> None:
+    reader, said = AnswerReader(SamplingParams(n=n, logprobs=1)), []
+    with contextlib.suppress(UpstreamFaultError):
+        said.extend(reader.feed(event(choices=choices, usage=usage)))
+        said.extend(reader.feed(event(choices=choices, error=error)))
+    for index, answer in enumerate(reader._answers):
+        assert "".join(answer.texts) == "".join(one.text for one in said if one.index == index)
+    assert 0 <= reader.usage.prompt_tokens < 2**63
+    with contextlib.suppress(UpstreamFaultError):
+        reader.choices()
+
+
+@given(st.binary())
+def test_bytes_of_no_form_are_a_fault(noise: bytes) -> None:
+    reader = AnswerReader(SamplingParams())
+    with contextlib.suppress(UpstreamFaultError):
+        list(reader.feed(b"data: " + noise + b"\n\n"))
+
+
 # Bodies
 
 PICTURE = b"\xff\xd8 a picture"
@@ -373,6 +409,24 @@ def test_a_retry_after_is_read_and_bounded(said: str | None, seconds: float | No
     fault = fault_of_response(503, said, b"", ())
     assert isinstance(fault, RefusedError)
     assert fault.retry_after == seconds
+
+
+_DATES = st.from_regex(
+    r"(Wed, )?[0-9]{1,30} (Oct|Foo) [0-9]{1,30} [0-9]{1,4}:[0-9]{2}:[0-9]{2}( [+-]?[0-9A-Z]{0,9})?",
+    fullmatch=True,
+)
+
+
+@given(st.integers(201, 599), st.text() | _DATES, st.binary() | ANY_JSON.map(json.dumps))
+def test_whatever_a_server_refuses_with_is_a_fault_of_known_form(
+    status: int, retry_after: str, body: bytes | str
+) -> None:
+    content = body.encode() if isinstance(body, str) else body
+    fault = fault_of_response(status, retry_after, content, HIDDEN)
+    assert isinstance(fault, RefusedError | RejectedError)
+    assert fault.why.isprintable()
+    if isinstance(fault, RefusedError) and fault.retry_after is not None:
+        assert 0 <= fault.retry_after <= faults.LONGEST_HOLD_S
 
 
 def test_every_code_that_is_passed_on_is_one_of_ours() -> None:
