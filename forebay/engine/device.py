@@ -18,7 +18,8 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """Return single precision for a CPU; bfloat16 for a GPU, or half where it has none."""
     if device.type == "cpu":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
 
 
 def model_dtype(model: Glm4vModel) -> torch.dtype:

@@ -7,7 +7,7 @@ where Triton is installed, over the kernels themselves through its interpreter.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 
 from forebay.core.events import Finished
 from forebay.core.request import TaskId
+from forebay.engine.device import default_dtype
 from forebay.engine.engine import Engine
+from forebay.engine.gpu import execution
 from forebay.engine.gpu.attention import GATHERED_TOKENS, plan_prefills
-from forebay.engine.gpu.execution import GpuExecution
+from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.gpu.inputs import ALIGNMENT, flat, upload
 from forebay.engine.gpu.ops import Ops, TorchOps
 from forebay.engine.gpu.static_decode import batch_sizes
+from forebay.engine.gpu.triton_ops import TritonOps
 from forebay.engine.limits import EngineLimits
 from forebay.engine.sequence import Chunk, Sequence
 from tests.checkpoints import TINY_46V, write_checkpoint
@@ -158,6 +161,45 @@ def test_the_joined_projections_take_no_memory_of_their_own(folder: Path) -> Non
     after = model.state_dict()
     assert values.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in values.items())
+
+
+@dataclass(frozen=True)
+class Card:
+    major: int
+    minor: int = 0
+    multi_processor_count: int = 6
+
+
+class BrokenOps(TritonOps):
+    """Triton where it is installed and cannot compile."""
+
+    def __init__(self, processors: int) -> None:
+        self.processors = processors
+
+    def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        raise RuntimeError("Failed to find C compiler")
+
+
+def test_kernels_that_do_not_run_make_room_for_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = "torch.cuda.get_device_properties"
+    monkeypatch.setattr(execution, "TritonOps", BrokenOps)
+    monkeypatch.setattr(properties, lambda _: Card(9))
+    with pytest.warns(RuntimeWarning, match=r"Failed to find C compiler.*gcc"):
+        assert isinstance(default_ops(torch.device("cpu")), TorchOps)
+    monkeypatch.setattr(properties, lambda _: Card(7, 5))  # not even tried, and no warning
+    assert isinstance(default_ops(torch.device("cpu")), TorchOps)
+
+
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def emulated(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
+    assert default_dtype(torch.device("cuda")) is torch.float16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert default_dtype(torch.device("cuda")) is torch.bfloat16
 
 
 @given(most=st.integers(1, 300))

@@ -198,7 +198,7 @@ def test_one_row_is_multiplied_as_any_other(dtype: torch.dtype, rows: int, colum
 def test_the_quicker_product_is_chosen_by_measurement() -> None:
     ops = triton_ops()
     weights = [randn(4096, 4096, dtype=torch.bfloat16) for _ in range(4)]
-    ratios = ops.stream_where_quicker(weights)
+    ratios = ops.stream_where_quicker(weights, torch.cuda.Stream())
     assert ratios.keys() == {(4096, 4096)}
     assert ops._streamed == {shape for shape, ratio in ratios.items() if ratio > 1}
 

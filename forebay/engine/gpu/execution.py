@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,11 +48,13 @@ class GpuExecution:
         captured where the operations allow it.
         """
         decoder = FusedDecoder(model.model.language_model, ops)
-        if isinstance(ops, TritonOps) and cache.keys.is_cuda:
-            ops.stream_where_quicker([*decoder.matrices, *plain_weights(model.lm_head)])
         static = StaticDecode(model, decoder, ops, cache, most_rows=most_rows, longest=longest)
         if ops.capturable and cache.keys.is_cuda:
-            static.capture()
+            stream = torch.cuda.Stream(cache.keys.device)  # type: ignore[no-untyped-call]
+            if isinstance(ops, TritonOps):
+                matrices = [*decoder.matrices, *plain_weights(model.lm_head)]
+                ops.stream_where_quicker(matrices, stream)
+            static.capture(stream)
         return cls(model, cache, ops, decoder, static)
 
     def forward(
@@ -94,10 +98,28 @@ class GpuExecution:
         return sampling, self.model.logits(hidden.index_select(0, rows))
 
 
+TRITON_CAPABILITY = (8, 0)
+"""Compute capability from which Triton is kept working, and knows bfloat16."""
+
+
 def default_ops(device: torch.device) -> Ops:
-    """Return the Triton kernels where they can run, plain torch elsewhere."""
+    """Return the Triton kernels where they run, plain torch elsewhere, with a warning.
+
+    One small kernel is run to find out. CUDA builds of torch for Windows come without Triton; on
+    Linux it needs a C compiler and Python's headers when a kernel runs for the first time.
+    """
     properties = torch.cuda.get_device_properties(device)
-    try:
-        return TritonOps(properties.multi_processor_count)
-    except ImportError:  # CUDA builds of torch for Windows come without Triton
+    if (properties.major, properties.minor) < TRITON_CAPABILITY:
         return TorchOps()
+    try:
+        ops = TritonOps(properties.multi_processor_count)
+        ops.norm(torch.ones(1, 16, device=device), torch.ones(16, device=device), 1e-5)
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        warnings.warn(
+            f"Triton's kernels do not run here, plain torch takes their place: {error}. "
+            "They need the package triton, a C compiler (gcc) and Python's headers (python3-dev)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return TorchOps()
+    return ops

@@ -94,22 +94,25 @@ class StaticDecode:
         return self._decoder.product(self._model.lm_head, hidden)
 
     @torch.inference_mode()
-    def capture(self) -> None:
+    def capture(self, stream: torch.cuda.Stream) -> None:
         """Capture a graph of every size, the largest first: the smaller ones use its memory.
 
         Each size runs once before, so that kernels are compiled and libraries set up.
+
+        Args:
+            stream: of these graphs alone. cuBLAS keeps a workspace (32 MiB on Hopper) for every
+                stream it has worked on, and the graphs hold its address; torch from 2.12 on gives
+                it back as soon as any graph of that stream is gone.
         """
         pool = torch.cuda.graph_pool_handle()
         for size in reversed(self.sizes):
             nothing = HostStep.of_nothing()
             self._load(nothing.padded(size, self._cache.scratch, self._cache.block_size))
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
                 self.run(size, 1)
-            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
+            with torch.cuda.graph(graph, pool=pool, stream=stream):  # waits for the device first
                 logits = self.run(size, 1)
             self._graphs[size] = (graph, logits)
 

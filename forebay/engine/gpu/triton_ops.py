@@ -56,12 +56,15 @@ class TritonOps:
     def _streamed_bare(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.streamed(x, weight, None)
 
-    def stream_where_quicker(self, weights: Sequence[Tensor]) -> dict[tuple[int, int], float]:
+    def stream_where_quicker(
+        self, weights: Sequence[Tensor], stream: torch.cuda.Stream
+    ) -> dict[tuple[int, int], float]:
         """Measure both ways of multiplying one row, and take the quicker one for each shape.
 
         Args:
             weights: matrices [out, in] of a model, several of a shape: one alone would be read
                 from the device's cache.
+            stream: to work on; no graph of it is alive.
 
         Returns:
             How many times as long the library takes as our kernel, by shape.
@@ -71,8 +74,9 @@ class TritonOps:
         for shape in sorted(shapes):
             alike = [weight for weight in weights if tuple(weight.shape) == shape]
             x = alike[0].new_ones(1, shape[1])
-            library = _seconds(partial(_each, F.linear, x, alike))
-            ratios[shape] = library / _seconds(partial(_each, self._streamed_bare, x, alike))
+            library = _seconds(partial(_each, F.linear, x, alike), stream)
+            own = _seconds(partial(_each, self._streamed_bare, x, alike), stream)
+            ratios[shape] = library / own
         self._streamed = {shape for shape, ratio in ratios.items() if ratio > 1}
         return ratios
 
@@ -185,12 +189,13 @@ def _each(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weights: list[
         product(x, weight)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object], stream: torch.cuda.Stream) -> float:
     """Return what a GPU takes for ``work``, launch costs left out: a captured graph is timed."""
-    work()
-    torch.cuda.synchronize()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):  # waits for the device first
         work()
     taken: list[float] = []
     for _ in range(5):
