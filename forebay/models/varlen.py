@@ -11,6 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SCORES_AT_ONCE = 2**24
+"""Scores that plain causal attention holds at once, 64 MiB in single precision. A context grows
+after memory was measured; what attending to it takes must not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -66,7 +70,7 @@ def attend_packed(
     for (first, last), (begin, end) in zip(
         pairwise(rows.host), pairwise(context.host), strict=True
     ):
-        out[first:last] = _one(q[first:last], k[begin:end], v[begin:end], causal=causal)
+        _plain(q[first:last], k[begin:end], v[begin:end], out[first:last], causal=causal)
     return out
 
 
@@ -95,6 +99,23 @@ def _flash(
     dropout, with_debug_mask = 0.0, False
     out: Tensor = forward(q, k, v, *sizes, dropout, causal, with_debug_mask)[0]
     return out
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, out: Tensor, *, causal: bool) -> None:
+    """One sequence's attention, [tokens, heads, width], written to ``out``.
+
+    Where torch has no fused kernel for the causal mask, it holds all scores at once: so only as
+    many queries go together as :data:`SCORES_AT_ONCE` allows, and see no later keys.
+    """
+    tokens, length = len(q), len(k)
+    if not causal:
+        out.copy_(_one(q, k, v, causal=False))
+        return
+    rows = max(1, SCORES_AT_ONCE // (q.shape[1] * length))
+    for first in range(0, tokens, rows):
+        last = min(first + rows, tokens)
+        seen = length - tokens + last
+        out[first:last] = _one(q[first:last], k[:seen], v[:seen], causal=True)
 
 
 def _one(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forebay.models import varlen
 from forebay.models.glm4v import vision
 from forebay.models.loader import load_model
 from forebay.models.varlen import Bounds, attend_packed
@@ -47,6 +48,36 @@ def test_packed_sequences_attend_as_each_alone(
         expected = torch.einsum("hqk,khd->qhd", scores.softmax(dim=-1), values)
         assert (got[first:last] - expected).abs().max() < 1e-5
     assert rows.longest == max(counts)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    tokens=st.integers(1, 40),
+    before=st.integers(0, 30),
+    most=st.integers(1, 900),
+    seed=st.integers(0, 2**31),
+)
+def test_attention_in_pieces_is_that_of_all_queries_at_once(
+    tokens: int, before: int, most: int, seed: int
+) -> None:
+    """A context grows after memory was measured, so its scores are never held all at once."""
+    torch.manual_seed(seed)
+    q, k, v = (torch.randn(n, 4, 8) for n in (tokens, tokens + before, tokens + before))
+    rows, context = Bounds.of([tokens], CPU), Bounds.of([tokens + before], CPU)
+    whole = attend_packed(q, k, v, rows, context, causal=True)
+    scores: list[int] = []
+    one = varlen._one
+
+    def noted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
+        scores.append(q.shape[0] * q.shape[1] * k.shape[0])
+        return one(q, k, v, causal=causal)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(varlen, "SCORES_AT_ONCE", most)
+        patch.setattr(varlen, "_one", noted)
+        got = attend_packed(q, k, v, rows, context, causal=True)
+    assert max(scores) <= max(most, 4 * (tokens + before))
+    assert torch.allclose(got, whole, atol=1e-5)
 
 
 def test_the_gpu_s_way_through_the_vision_tower_says_the_same(
