@@ -68,7 +68,7 @@ def load_model(
         for name, tensor in _read(path):
             _check(path, name, tensor, wanted)
             if name in conversions:
-                found.update(conversions[name](tensor.to(device)))
+                found.update(conversions[name](tensor, device))
             else:
                 found[name] = tensor.to(device=device, dtype=dtype)
     if config.tie_word_embeddings:

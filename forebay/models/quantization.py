@@ -31,6 +31,8 @@ from forebay.models.quantized_layers import (
     Int8Embedding,
     Int8Linear,
     QuantizedLinear,
+    concatenated,
+    fp8_failure,
     int8_is_exact,
 )
 
@@ -43,6 +45,9 @@ In narrower models, making the inputs 8-bit costs as much as the smaller product
 FP8_CAPABILITY = (8, 9)
 CUDA_MULTIPLE = 16
 """Sides of an 8-bit matrix that CUDA's kernels multiply."""
+
+PIECE = 2**25
+"""Numbers of a matrix that become 8 bits at once: 128 MiB in single precision."""
 
 HEADROOM = 1.5
 """Device memory wanted for a model, as a multiple of its weights: activations and KV cache."""
@@ -135,6 +140,11 @@ def _check(asked: Quantization, machine: Machine) -> None:
             f"quantization fp8 needs a CUDA device of compute capability {needed} or more; "
             "choose int8, none or auto"
         )
+    if asked is Quantization.FP8 and (failure := fp8_failure()) is not None:
+        raise QuantizationError(
+            f"quantization fp8: this torch does not multiply FP8 on this device ({failure}); "
+            "choose int8, none or auto"
+        )
     if asked is Quantization.INT8 and machine.device == "cpu" and not int8_is_exact():
         raise QuantizationError(
             "quantization int8: this processor's 8-bit products overflow; choose none or auto"
@@ -177,10 +187,20 @@ class Conversion:
     name: str
     stored: Callable[[Tensor], Mapping[str, Tensor]]
 
-    def __call__(self, weight: Tensor) -> dict[str, Tensor]:
-        """Return the layer's tensors by their full names; a kernel is taken as a matrix."""
-        parts = self.stored(weight.float().flatten(1))
-        return {f"{self.name}.{part}": tensor for part, tensor in parts.items()}
+    def __call__(self, weight: Tensor, device: torch.device | str) -> dict[str, Tensor]:
+        """Return the layer's tensors, on ``device``, by their full names.
+
+        A kernel is taken as a matrix. Rows are independent, so they go in pieces: the whole of a
+        large model's embedding table in single precision, three times over, would need more
+        memory than a small card has left beside the model.
+        """
+        matrix = weight.flatten(1)
+        rows = max(1, PIECE // matrix.shape[1])
+        pieces = [self.stored(piece.to(device).float()) for piece in torch.split(matrix, rows)]
+        return {
+            f"{self.name}.{part}": concatenated([piece[part] for piece in pieces])
+            for part in pieces[0]
+        }
 
 
 def _replacement(

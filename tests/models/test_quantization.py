@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.models import loader
+from forebay.models import loader, quantization
 from forebay.models.errors import QuantizationError
 from forebay.models.glm4v import vision
 from forebay.models.glm4v.config import Glm4vConfig
@@ -195,6 +195,29 @@ def test_a_weight_is_let_go_once_it_is_quantized(
     assert most <= 2
 
 
+@pytest.mark.parametrize("kind", [Quantization.INT8, Quantization.FP8])
+def test_a_large_matrix_is_quantized_in_pieces_and_says_the_same(
+    folder: Path, kind: Quantization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of it in single precision would not fit beside the model on a small card."""
+    expected = load_model(folder, quantization=kind).state_dict()
+    sizes: list[int] = []
+    for layer in (Int8Linear, Float8Linear):
+        quantize = layer.quantize
+
+        def noted(rows: torch.Tensor, quantize=quantize) -> tuple[torch.Tensor, torch.Tensor]:
+            sizes.append(rows.numel())
+            return quantize(rows)
+
+        monkeypatch.setattr(layer, "quantize", staticmethod(noted))
+    monkeypatch.setattr(quantization, "PIECE", 1000)
+    got = load_model(folder, quantization=kind).state_dict()
+    assert max(sizes) <= 1000
+    assert got.keys() == expected.keys()
+    for name, tensor in got.items():
+        assert torch.equal(tensor.float(), expected[name].float()), name
+
+
 def test_what_stays_in_floating_point(folder: Path) -> None:
     model = load_model(folder, quantization=Quantization.INT8)
     floats = {name for name, one in model.named_parameters() if one.dim() > 1}
@@ -238,11 +261,15 @@ def test_the_choice_suits_machine_and_model(machine, hidden, weights, chosen) ->
     assert choice.reason
 
 
-def test_fp8_is_refused_where_it_does_not_run() -> None:
+def test_fp8_is_refused_where_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     old = replace(GPU, capability=(8, 0))
     for machine in (VNNI, old):
         with pytest.raises(QuantizationError, match=r"8\.9.*choose int8"):
             choose(Quantization.FP8, machine, small_config(64), 1)
+    monkeypatch.setattr(quantization, "fp8_failure", lambda: "CUBLAS_STATUS_NOT_SUPPORTED")
+    with pytest.raises(QuantizationError, match=r"NOT_SUPPORTED.*choose int8"):
+        choose(Quantization.FP8, GPU, small_config(64), 1)
+    monkeypatch.setattr(quantization, "fp8_failure", lambda: None)
     assert choose(Quantization.FP8, GPU, small_config(64), 1).quantization is Quantization.FP8
 
 
