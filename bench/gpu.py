@@ -1,6 +1,6 @@
 """What a GPU does with a model of the true GLM-4.6V-Flash shape: ``python -m bench.gpu``.
 
-    python -m bench.gpu --json FILE [--device cpu --tiny] [--seconds N]
+    python -m bench.gpu --json FILE [--quantization int8|fp8] [--device cpu --tiny] [--seconds N]
 
 Weights are random and drawn on the device. No HTTP, no queue: the engine alone. ``--tiny`` takes a
 model of the tests' size, to try the script itself; its figures say nothing.
@@ -16,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,7 @@ from forebay.core.request import TaskId
 from forebay.engine.engine import Engine
 from forebay.engine.kv_cache import bytes_per_token
 from forebay.engine.limits import EngineLimits
+from forebay.models.quantization import Quantization
 
 LATENCY_BUDGETS = (512, 1024)
 """Token budgets that the search under 300 ms tries: a small step delays others less."""
@@ -49,14 +51,15 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
     began = time.perf_counter()
-    engine = build_engine(device, limits, tiny=arguments.tiny)
+    quantization = Quantization(arguments.quantization)
+    engine = build_engine(device, limits, tiny=arguments.tiny, quantization=quantization)
     note("ready_s", time.perf_counter() - began)
     note("memory", memory(engine, device))
     bandwidth = copy_bandwidth(device, 2**24 if arguments.tiny else 2**31)
     note("copy_bandwidth_gb_s", bandwidth / 1e9)
     note("decode_1", decode_against_floor(engine, device, bandwidth, arguments.steps))
     for one in (1, rows):
-        note(f"decode_{one}_kernels", kernels(engine, one))
+        note(f"decode_{one}_kernels", kernels(engine, device, one))
     note("decode", [decode(engine, n, arguments.steps) for n in batches(rows)])
     note("prefill", [prefill(engine, n) for n in ((64, 200) if arguments.tiny else _PROMPTS)])
     note("vision", [vision(engine, device, *one) for one in _VISION[: 2 if arguments.tiny else 9]])
@@ -84,6 +87,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go")
     parser.add_argument("--device", default="cuda")
+    kinds = [one.value for one in Quantization if one is not Quantization.AUTO]
+    parser.add_argument("--quantization", choices=kinds, default="none")
     parser.add_argument("--tiny", action="store_true", help="a model of the tests' size")
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the load")
@@ -181,7 +186,6 @@ def batches(most: int) -> list[int]:
     return [1 << power for power in range(most.bit_length()) if 1 << power <= most]
 
 
-@torch.inference_mode()
 def decode_against_floor(
     engine: Engine, device: torch.device, bandwidth: float, steps: int
 ) -> dict[str, float]:
@@ -197,48 +201,68 @@ def decode_against_floor(
     found["step_over_floor"] = whole["step_ms"] / found["floor_ms"]
     if runner.gpu is not None:
         static = runner.gpu.static
-        alone = timed(device, lambda: static.compute(1, context), steps)
+        with all_decoding(engine, 1, steps), torch.inference_mode():
+            alone = timed(device, lambda: static.compute(1, context), steps)
         found |= {"device_ms": 1e3 * alone, "device_over_floor": alone / floor}
     return found
 
 
-@torch.inference_mode()
-def kernels(engine: Engine, rows: int) -> list[dict[str, Any]]:
-    """Return where the device's time goes in a decode step of ``rows``: the dearest kernels."""
-    gpu = engine._runner.gpu  # noqa: SLF001
-    if gpu is None or not torch.cuda.is_available():
-        return []
+def kernels(engine: Engine, device: torch.device, rows: int) -> list[dict[str, Any]]:
+    """Return where the device's time goes in a decode step of ``rows``: the dearest kernels.
+
+    Sampling is part of it. On a CPU they are torch's operations.
+    """
+    cuda = device.type == "cuda"
+    kind = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     runs = 5
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    with all_decoding(engine, rows, runs), torch.profiler.profile(activities=[kind]) as profile:
         for _ in range(runs):
-            gpu.static.compute(rows, 1)
-        torch.cuda.synchronize()
-    found = [
-        {
-            "name": one.key[:80],
-            "ms_a_step": one.self_device_time_total / 1e3 / runs,
-            "calls_a_step": one.count / runs,
-        }
+            engine.step()
+        if cuda:
+            torch.cuda.synchronize()
+    taken = {
+        one.key: (one.self_device_time_total if cuda else one.self_cpu_time_total, one.count)
         for one in profile.key_averages()
+    }
+    found = [
+        {"name": name[:80], "ms_a_step": spent / 1e3 / runs, "calls_a_step": count / runs}
+        for name, (spent, count) in taken.items()
     ]
     return sorted(found, key=lambda one: -float(one["ms_a_step"]))[:14]
 
 
-def decode(engine: Engine, rows: int, steps: int) -> dict[str, float]:
-    """Time the steps, sampling included, in which ``rows`` sequences decode together."""
+@contextmanager
+def all_decoding(engine: Engine, rows: int, steps: int) -> Iterator[None]:
+    """Have ``rows`` sequences that decode together, for ``steps`` steps and more.
+
+    Raises:
+        RuntimeError: they never all did.
+    """
     names = [TaskId(f"decode-{rows}-{at}") for at in range(rows)]
     for name in names:
         asked = request(name, None, steps + rows + 64, "word " * 60)
         engine.add(engine.prepare(name, asked, {}))
-    taken: list[float] = []
-    while len(taken) < steps:
-        began = time.perf_counter()
+    try:
         stats = engine.step().stats
-        if stats.decode_tokens == rows and not stats.prefill_tokens:
+        while stats.decode_tokens < rows or stats.prefill_tokens:
+            if not engine.has_work:
+                raise RuntimeError(f"{rows} sequences never decoded in one step")
+            stats = engine.step().stats
+        yield
+    finally:
+        for name in names:
+            engine.abort(name)
+
+
+def decode(engine: Engine, rows: int, steps: int) -> dict[str, float]:
+    """Time the steps, sampling included, in which ``rows`` sequences decode together."""
+    taken: list[float] = []
+    with all_decoding(engine, rows, steps):
+        for _ in range(steps):
+            began = time.perf_counter()
+            engine.step()
             taken.append(time.perf_counter() - began)
-    context = engine._scheduler.running[0].computed  # noqa: SLF001
-    for name in names:
-        engine.abort(name)
+        context = engine._scheduler.running[0].computed  # noqa: SLF001
     median = statistics.median(taken)
     return {
         "rows": rows,

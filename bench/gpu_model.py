@@ -20,6 +20,8 @@ from forebay.engine.memory_profile import CudaMemory
 from forebay.engine.prepared import Preparer
 from forebay.models.glm4v.config import Glm4vConfig, TextConfig, VisionConfig
 from forebay.models.glm4v.model import Glm4vModel
+from forebay.models.quantization import Machine, Quantization, choose, replace_layers
+from forebay.models.quantized_layers import Int8Embedding, QuantizedLinear
 from tests.checkpoints import TINY, build_tokenizer, write_checkpoint
 
 SOURCE = (
@@ -49,12 +51,24 @@ TRUE_TEXT = TextConfig(
 )
 
 
-def build_engine(device: torch.device, limits: EngineLimits, *, tiny: bool) -> Engine:
-    """Return an engine whose answers never end by themselves."""
+def build_engine(
+    device: torch.device,
+    limits: EngineLimits,
+    *,
+    tiny: bool,
+    quantization: Quantization = Quantization.NONE,
+) -> Engine:
+    """Return an engine whose answers never end by themselves.
+
+    Raises:
+        QuantizationError: the quantization does not run on this GPU; on a CPU none is refused.
+    """
     memory = CudaMemory(device) if device.type == "cuda" else None
     free = 0 if memory is None else memory.free()
     preparer = _preparer(tiny=tiny)
-    model = random_model(preparer.config, device)
+    if memory is not None:
+        choose(quantization, Machine.of(device), preparer.config, 0)
+    model = random_model(preparer.config, device, quantization)
     return Engine.sized(model, preparer, frozenset(), limits, device, memory, free)
 
 
@@ -81,10 +95,15 @@ class Kept:
         return Engine(self.model, self.preparer, frozenset(), sized, device)
 
 
-def random_model(config: Glm4vConfig, device: torch.device) -> Glm4vModel:
-    """Return the model with weights drawn on the device."""
+def random_model(
+    config: Glm4vConfig, device: torch.device, quantization: Quantization = Quantization.NONE
+) -> Glm4vModel:
+    """Return the model with weights drawn on the device, joined as the loader joins it."""
+    dtype = default_dtype(device)
     with torch.device("meta"):
-        model = Glm4vModel(config).to(default_dtype(device))
+        model = Glm4vModel(config).to(dtype)
+        if quantization is not Quantization.NONE:
+            replace_layers(model, quantization, dtype, device)
     model.to_empty(device=device).requires_grad_(False).eval()
     torch.manual_seed(0)
     for name, weight in model.named_parameters():
@@ -92,9 +111,25 @@ def random_model(config: Glm4vConfig, device: torch.device) -> Glm4vModel:
             weight.normal_(0, 1 / math.sqrt(weight[0].numel()))
         else:
             weight.fill_(1.0 if name.endswith("weight") else 0.0)
+    for module in model.modules():
+        if isinstance(module, QuantizedLinear | Int8Embedding):
+            _draw(module)
     # tokens that the small tokenizer does not know are never the likeliest: others are above zero
     model.lm_head.weight[build_tokenizer().get_vocab_size() :] = 0
+    model.join()
     return model
+
+
+def _draw(layer: QuantizedLinear | Int8Embedding) -> None:
+    """Fill the weights and scales of an 8-bit layer, a part of its rows at a time."""
+    columns = layer.weight.shape[1]
+    for rows, scale in zip(
+        torch.split(layer.weight, 4096), torch.split(layer.scale, 4096), strict=True
+    ):
+        whole = torch.empty(rows.shape, device=rows.device).normal_(0, 1 / math.sqrt(columns))
+        drawn = layer.stored(whole)
+        rows.copy_(drawn["weight"])
+        scale.copy_(drawn["scale"])
 
 
 def _preparer(*, tiny: bool) -> Preparer:
@@ -112,9 +147,7 @@ def _preparer(*, tiny: bool) -> Preparer:
 
 def bytes_read_a_token(model: Glm4vModel) -> int:
     """Return the bytes of weights that a decode step must read, however small its batch."""
-    layers: int = sum(
-        weight.numel() * weight.element_size()
-        for name, weight in model.model.language_model.state_dict().items()
-        if not name.startswith("embed_tokens")
-    )
-    return layers + model.lm_head.weight.numel() * model.lm_head.weight.element_size()
+    layers = model.model.language_model.state_dict()
+    read = [tensor for name, tensor in layers.items() if not name.startswith("embed_tokens")]
+    read += model.lm_head.state_dict().values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in read)
