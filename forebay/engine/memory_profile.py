@@ -36,6 +36,9 @@ from forebay.models.glm4v.config import Glm4vConfig
 PROMPT_ROOM = 128
 """Tokens that a prompt has at least beside its pictures: the template's and some text."""
 
+FLAT = 1e3
+"""A temperature at which every token is about as likely as any other."""
+
 
 class DeviceMemory(Protocol):
     """A device's memory, as this process sees it."""
@@ -160,8 +163,8 @@ def estimated_activations(config: Glm4vConfig, limits: EngineLimits, dtype: torc
 def largest_requests(preparer: Preparer, limits: EngineLimits) -> list[PreparedRequest]:
     """Return requests that fill a step: its pictures, its tokens, its sampled rows.
 
-    There are ``max_running`` of them, prompts all different, with two tokens to answer, drawn by
-    temperature (the dearest way).
+    There are ``max_running`` of them, prompts all different, with two tokens to answer, drawn the
+    dearest way: from so flat a distribution that its cut needs the whole vocabulary in order.
     """
     pictures = [_picture(side) for side in picture_sides(limits, preparer.longest)]
     words = -(-limits.token_budget // max(1, limits.max_running - 1))
@@ -199,7 +202,7 @@ def _picture(side: int) -> tuple[ImagePart, bytes]:
 def _request(at: int, pictures: Sequence[tuple[ImagePart, bytes]], words: int) -> InferenceRequest:
     parts: list[ImagePart | TextPart] = [part for part, _ in pictures]
     parts.append(TextPart(" ".join([str(at), *["a"] * words])))
-    sampling = SamplingParams(max_tokens=2, temperature=1.0, top_p=0.9, seed=at)
+    sampling = SamplingParams(max_tokens=2, temperature=FLAT, top_p=0.9, seed=at, ignore_eos=True)
     return InferenceRequest("profile", (Message(Role.USER, tuple(parts)),), sampling)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forebay.core.errors import InvalidImageError
 from forebay.core.request import TaskId
-from forebay.engine import memory_profile
+from forebay.engine import memory_profile, sampler
 from forebay.engine.engine import Engine
 from forebay.engine.host_memory import available_bytes
 from forebay.engine.limits import EngineLimits
@@ -169,6 +169,25 @@ def test_the_largest_step_fills_every_budget(folder: Path) -> None:
         most = max(most, engine.step().stats.decode_tokens)
     assert most >= LIMITS.max_running - 1
     engine.check_integrity()
+
+
+def test_the_largest_step_draws_from_the_whole_vocabulary_in_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most draws look at a thousand tokens; one that must order all takes a hundred times more."""
+    engine = Engine.from_folder(folder, limits=replace(LIMITS, kv_tokens=64), device="cpu")
+    asked = largest_requests(engine._preparer, LIMITS)
+    counts: list[int] = []
+    descending = sampler._descending
+
+    def noted(values: torch.Tensor, count: int) -> torch.Tensor:
+        counts.append(count)
+        return descending(values, count)
+
+    monkeypatch.setattr(sampler, "_descending", noted)
+    logits = torch.randn(len(asked), 50_000, generator=torch.Generator().manual_seed(0)) * 10
+    sampler.sample(logits, [sampler.Row(one.sampling) for one in asked])
+    assert counts[-1] == 50_000
 
 
 def test_an_engine_is_sized_by_what_its_device_has_left(folder: Path) -> None:
