@@ -29,6 +29,7 @@ from forebay.engine.gpu.static_decode import batch_sizes
 from forebay.engine.gpu.triton_ops import TritonOps
 from forebay.engine.limits import EngineLimits
 from forebay.engine.sequence import Chunk, Sequence
+from forebay.models.quantization import Quantization
 from tests.checkpoints import TINY_46V, write_checkpoint
 from tests.engine.gpu_support import DEVICE, HAS_CUDA, triton_ops
 from tests.reference import contents, picture, question
@@ -88,6 +89,16 @@ def test_answers_are_those_of_the_ordinary_path(folder: Path, limits: EngineLimi
     plain = answers(Engine.from_folder(folder, limits=limits, device="cpu"), 10, 14)
     engine = Engine.from_folder(folder, limits=limits, device="cpu")
     assert answers(on_the_gpu_s_way(engine, TorchOps()), 10, 14) == plain
+
+
+def test_answers_with_8_bit_weights_are_those_of_the_ordinary_path(folder: Path) -> None:
+    def engine() -> Engine:
+        return Engine.from_folder(
+            folder, limits=LIMITS["roomy"], device="cpu", quantization=Quantization.INT8
+        )
+
+    plain = answers(engine(), 6, 10)
+    assert answers(on_the_gpu_s_way(engine(), TorchOps()), 6, 10) == plain
 
 
 def test_answers_over_the_interpreted_kernels_are_the_same(folder: Path) -> None:

@@ -50,7 +50,7 @@ for program, types, constants in PROGRAMS:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 90, 120])
 def test_every_kernel_compiles_for_a_gpu(capability: int, tmp_path: Path) -> None:
     program = tmp_path / "program.py"  # Triton reads the source of what it compiles
     program.write_text(PROGRAM, encoding="utf-8")

@@ -44,7 +44,7 @@ HEADS = st.builds(
     lambda kv_heads, group, width: Heads(kv_heads * group, kv_heads, width),
     st.sampled_from([1, 2]),
     st.sampled_from([1, 3, 16]),
-    st.sampled_from([16, 48, 64, 128]),
+    st.sampled_from([16, 48, 64, 80, 96, 128]),
 )
 
 

@@ -101,8 +101,8 @@ class StaticDecode:
 
         Args:
             stream: of these graphs alone. cuBLAS keeps a workspace (32 MiB on Hopper) for every
-                stream it has worked on, and the graphs hold its address; torch from 2.12 on gives
-                it back as soon as any graph of that stream is gone.
+                stream it has worked on, and the graphs hold its address; newer versions of torch
+                give it back as soon as one graph of that stream is gone.
         """
         pool = torch.cuda.graph_pool_handle()
         for size in reversed(self.sizes):
