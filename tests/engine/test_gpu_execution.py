@@ -21,10 +21,10 @@ from forebay.core.request import TaskId
 from forebay.engine.device import default_dtype
 from forebay.engine.engine import Engine
 from forebay.engine.gpu import execution
-from forebay.engine.gpu.attention import GATHERED_TOKENS, plan_prefills
+from forebay.engine.gpu.attention import plan_prefills
 from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.gpu.inputs import ALIGNMENT, flat, upload
-from forebay.engine.gpu.ops import Ops, TorchOps
+from forebay.engine.gpu.ops import GATHERED_TOKENS, Ops, TorchOps
 from forebay.engine.gpu.static_decode import batch_sizes
 from forebay.engine.gpu.triton_ops import TritonOps
 from forebay.engine.limits import EngineLimits

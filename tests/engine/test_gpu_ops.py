@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,30 @@ def test_a_row_does_not_feel_its_neighbours(ops: Ops) -> None:
     lone = BlockTables(tables.flat, tables.starts[2:], tables.lengths[2:], longest=77)
     alone = ops.paged_decode(q[2:], keys, values, lone)
     assert (together[2] - alone[0]).abs().max() < 1e-5
+
+
+def test_plain_torch_gathers_a_bounded_context_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory was measured with short contexts; long ones must not need much more."""
+    torch.manual_seed(0)
+    lengths = [200, 1, 77, 130, 9]
+    tables, _, blocks = scattered(lengths, 16)
+    keys, values = (randn(blocks, 16, 2, 16) for _ in range(2))
+    q = randn(5, 8, 16)
+    whole = TorchOps().paged_decode(q, keys, values, tables)
+    rows: list[int] = []
+    attend = F.scaled_dot_product_attention
+
+    def noted(q: torch.Tensor, *rest: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        rows.append(len(q))
+        return attend(q, *rest, **named)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noted)
+    for most, expected in ((400, [2, 2, 1]), (100, [1] * 5)):
+        monkeypatch.setattr("forebay.engine.gpu.ops.GATHERED_TOKENS", most)
+        rows.clear()
+        got = TorchOps().paged_decode(q, keys, values, tables)
+        assert rows == expected
+        assert (got - whole).abs().max() < 1e-5
 
 
 @settings(max_examples=EXAMPLES, deadline=None, phases=NO_SHRINKING)

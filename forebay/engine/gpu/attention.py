@@ -15,13 +15,10 @@ import torch
 from torch import Tensor
 
 from forebay.engine.gpu.inputs import Ints, slots_of
-from forebay.engine.gpu.ops import BlockTables, Ops
+from forebay.engine.gpu.ops import GATHERED_TOKENS, BlockTables, Ops
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk
 from forebay.models.varlen import Bounds, attend_packed, bounds
-
-GATHERED_TOKENS = 16_384
-"""Context that chunks of one launch may have together; a longer one goes alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+GATHERED_TOKENS = 16_384
+"""Context that is gathered at once for several sequences; a longer one goes alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockTables:
@@ -126,7 +129,22 @@ class TorchOps:
         values.flatten(0, 1).index_copy_(0, at, qkv[:, -kv_heads:])
 
     def paged_decode(self, q: Tensor, keys: Tensor, values: Tensor, tables: BlockTables) -> Tensor:
-        """See :class:`Ops`."""
+        """See :class:`Ops`; each row is padded to the longest, so few long ones go together."""
+        step = max(1, GATHERED_TOKENS // tables.longest)
+        parts = zip(
+            torch.split(q, step),
+            torch.split(tables.starts, step),
+            torch.split(tables.lengths, step),
+            strict=True,
+        )
+        own = (
+            (part, BlockTables(tables.flat, starts, lengths, tables.longest))
+            for part, starts, lengths in parts
+        )
+        return torch.cat([self._decode(part, keys, values, table) for part, table in own])
+
+    @staticmethod
+    def _decode(q: Tensor, keys: Tensor, values: Tensor, tables: BlockTables) -> Tensor:
         rows, heads, width = q.shape
         block, kv_heads = keys.shape[1:3]
         tokens = torch.arange(tables.longest, device=q.device)
