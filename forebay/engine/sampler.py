@@ -24,6 +24,10 @@ MOST_LOGPROBS = 20
 _FEW = 1024
 """Values of a row that are ordered at first: a model that knows what it says needs no more."""
 
+_COLDEST = 1e-6
+"""Lower temperatures are taken as this one: below 1e-45 a 32-bit number is zero and divides by it.
+Tokens whose logits differ by 0.001 are already e^1000 times as likely as each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -125,7 +129,7 @@ def _forbidden(allowed: bytes, logits: Tensor) -> Tensor:
 
 def _draw(logits: Tensor, rows: list[Row]) -> list[int]:
     """Draw from each row by the inverse of its cumulative distribution. Changes ``logits``."""
-    heat = _column([row.params.temperature for row in rows], logits)
+    heat = _column([max(_COLDEST, row.params.temperature) for row in rows], logits)
     # from the highest down: the coldest row cannot overflow
     heated = logits.sub_(logits.amax(dim=-1, keepdim=True)).div_(heat)
     tokens = [0] * len(rows)
@@ -192,7 +196,11 @@ def _draw_ordered(heated: Tensor, ordered: Tensor, rows: list[Row]) -> tuple[lis
         kept[open_ended] = _mass(_select(heated, open_ended), [floor[at] for at in open_ended])
     nucleus = _column([row.params.top_p for row in rows], mass) * kept
     enough = (mass[:, -1:] >= nucleus).squeeze(1).tolist()
-    within = [inside or reached for inside, reached in zip(within, enough, strict=True)]
+    # of a top-k that ends further on, the mass is not known yet
+    within = [
+        inside or (reached and row.params.top_k == 0)
+        for inside, reached, row in zip(within, enough, rows, strict=True)
+    ]
     last = torch.searchsorted(mass, nucleus).minimum(last)
     target = _column([_uniform(row) for row in rows], mass) * mass.gather(1, last)
     place = torch.searchsorted(mass, target, right=True).minimum(last)

@@ -73,8 +73,8 @@ def test_temperature_flattens_or_sharpens() -> None:
     assert 1000 < draws(shares, 2000, warm(temperature=5.0))[0] < 1250
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-6])
-@pytest.mark.parametrize("cut", [{}, {"top_p": 0.9}])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-46, 1e-30, 1e-6])
+@pytest.mark.parametrize("cut", [{}, {"top_p": 0.9}, {"top_k": 2}, {"min_p": 0.1}])
 def test_a_temperature_near_zero_is_all_but_greedy(temperature: float, cut: dict) -> None:
     assert set(draws([0.2, 0.5, 0.3], 50, warm(temperature=temperature, **cut))) == {1}
 
@@ -105,6 +105,16 @@ def test_cuts_keep_the_likeliest_tokens(
 ) -> None:
     monkeypatch.setattr(sampler, "_FEW", few)
     assert set(draws([0.2, 0.3, 0.1, 0.4], 500, warm(**params))) == kept
+
+
+@pytest.mark.parametrize("few", [2, 6])
+def test_top_p_is_a_share_of_a_top_k_that_is_more_than_is_ordered_at_first(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "_FEW", few)
+    # the first holds 0.45 of the 0.8 that three have left; of all there is, it would take two
+    shares = [0.4, 0.3, 0.1, 0.1, 0.06, 0.04]
+    assert set(draws(shares, 300, warm(top_k=3, top_p=0.45))) == {0}
 
 
 def test_of_equally_likely_tokens_exactly_k_are_kept_and_always_the_same() -> None:
