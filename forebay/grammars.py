@@ -12,6 +12,7 @@ from typing import Any, Final
 from llguidance import LLMatcher, LLParserLimits, grammar_from
 
 from forebay.core.constraint import Constraint, ConstraintKind
+from forebay.grammar_bounds import check_expressions, check_schema
 
 _WHITESPACE: Final = r"( |\n {0,16})?"
 """Between two marks of JSON: a blank, or a new line with its indentation. A model that may write
@@ -27,23 +28,22 @@ LIMITS: Final = LLParserLimits(
     step_max_items=50_000,
     max_lexer_states=50_000,
     max_grammar_size=500_000,
+    max_items_in_row=20_000,
     verbose_errors=False,
 )
 """Steps, not seconds, so that a grammar is refused or taken alike on every machine. By the
 library's own figures one token costs 15 ms and a grammar 100 MB, each at the very most."""
 
 LONGEST: Final = 32_768
-"""Bytes of a constraint. What the limits above do not bound grows with it."""
-
-MOST_PATTERNS: Final = 32
-"""Patterns for the properties of one object: each is held against each other, and what is left."""
+"""Bytes of a constraint. What the limits above do not bound grows with it, and is bounded in
+:mod:`forebay.grammar_bounds` where it grows faster."""
 
 
 def library_form(constraint: Constraint) -> str:
     """Return a constraint's grammar as the library takes it.
 
     Raises:
-        ValueError: it is too long, not JSON where it must be, or has too many patterns.
+        ValueError: it is too long, not JSON where it must be, or beyond one of its bounds.
         RecursionError: it is nested too deeply.
     """
     size = len(constraint.text.encode())
@@ -52,14 +52,17 @@ def library_form(constraint: Constraint) -> str:
     match constraint.kind:
         case ConstraintKind.JSON_SCHEMA:
             schema = _object(constraint.text)
-            _check_patterns(schema)
+            check_schema(schema)
             # the library's own switches are ours to set: one of them ignores unknown keywords
             schema["x-guidance"] = {"whitespace_pattern": _WHITESPACE}
             return json.dumps({"grammars": [{"json_schema": schema}]})
         case ConstraintKind.REGEX:
+            check_expressions([constraint.text])
             return grammar_from("regex", constraint.text)
         case ConstraintKind.CHOICE:
-            return grammar_from("choice", constraint.text)
+            # a terminal is one machine for all texts; else each takes a place in the parser's row
+            texts = " | ".join(map(json.dumps, json.loads(constraint.text)))
+            return grammar_from("lark", f"start: TEXT\nTEXT: {texts}")
 
 
 def fault_of(constraint: Constraint) -> str | None:
@@ -85,17 +88,3 @@ def _object(text: str) -> dict[str, Any]:
     if isinstance(found, dict):
         return found
     raise ValueError("a JSON schema is a JSON object")
-
-
-def _check_patterns(part: Any) -> None:
-    if isinstance(part, dict):
-        patterns = part.get("patternProperties")
-        if isinstance(patterns, dict) and len(patterns) > MOST_PATTERNS:
-            raise ValueError(
-                f"patternProperties has {len(patterns)} patterns, the limit is {MOST_PATTERNS}"
-            )
-        part = part.values()
-    elif not isinstance(part, list):
-        return
-    for one in part:
-        _check_patterns(one)

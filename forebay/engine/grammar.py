@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -95,8 +96,23 @@ class GrammarCompiler:
     def _load(self) -> LLTokenizer:
         """Read the vocabulary, once and only when a constraint comes: it takes a moment."""
         return LLTokenizer(
-            self._tokenizer_json, n_vocab=self._vocabulary, eos_token=self._stop_ids or None
+            _with_hidden_added_tokens(self._tokenizer_json),
+            n_vocab=self._vocabulary,
+            eos_token=self._stop_ids or None,
         )
+
+
+def _with_hidden_added_tokens(tokenizer: str) -> str:
+    """Return the tokenizer's JSON with names for its added tokens that stand in no text.
+
+    Where a grammar leaves one text only, the library tokenises it. A text that spells such a token
+    is to come out as its characters: one control token would end the answer, and of others the
+    library says that they must come and then that they may not.
+    """
+    parts = json.loads(tokenizer)
+    for one in parts["added_tokens"]:
+        one |= {"content": f"\ue0f0{one['id']}\ue0f1", "special": True}  # for private use
+    return json.dumps(parts)
 
 
 def _compiled(constraint: Constraint, tokenizer: LLTokenizer) -> GrammarState:

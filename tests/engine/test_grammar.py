@@ -21,7 +21,8 @@ from forebay.engine import grammar
 from forebay.engine.engine import Engine
 from forebay.engine.grammar import GrammarCompiler
 from forebay.engine.limits import EngineLimits
-from forebay.grammars import LONGEST, MOST_PATTERNS, fault_of
+from forebay.grammar_bounds import MOST_MARKS, MOST_MEETING, MOST_PATTERNS
+from forebay.grammars import LONGEST, fault_of
 from tests.checkpoints import build_tokenizer, write_checkpoint
 from tests.reference import question
 
@@ -264,6 +265,14 @@ WRONG = {
     "many patterns": Constraint.json_schema(
         {"patternProperties": {f"^{at}": {} for at in range(MOST_PATTERNS + 1)}}
     ),
+    "a row of parts that may be missing": Constraint.regex(r"\w?" * MOST_MARKS),
+    "many such rows": Constraint.json_schema(
+        {"properties": {f"p{at}": {"pattern": "a?" * (100 + at)} for at in range(100)}}
+    ),
+    "division by a large number": Constraint.json_schema({"multipleOf": 999_983}),
+    "division by many numbers": Constraint.json_schema(
+        {"allOf": [{"multipleOf": 997}, {"multipleOf": 0.991}]}
+    ),
     "lenient by its own word": Constraint.json_schema(
         {"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}
     ),
@@ -280,6 +289,93 @@ def test_what_the_door_refuses_the_engine_refuses_too(
     assert "\n" not in fault
     with pytest.raises(InvalidConstraintError):
         engine.prepare(TaskId("a"), question("what?", constraint=constraint), {})
+
+
+def pattern(at: int) -> dict[str, Any]:
+    """Return a schema whose expression is cheap alone, and dear together with others."""
+    first, second = chr(97 + at), chr(98 + at)
+    return {"type": "string", "pattern": f".*{first}.{{10}}{second}.*"}
+
+
+PATTERNS = [pattern(at) for at in range(MOST_MEETING + 1)]
+CHAIN = {
+    f"p{at}": {**one, "$ref": f"#/$defs/p{at + 1}"} if at < MOST_MEETING else one
+    for at, one in enumerate(PATTERNS)
+}
+MEETINGS = {
+    "together": {"allOf": PATTERNS},
+    "within each other": {"allOf": [PATTERNS[0], {"allOf": PATTERNS[1:]}]},
+    "in a property of all": {"allOf": [{"properties": {"a": one}} for one in PATTERNS]},
+    "by alternatives": {"allOf": [{"anyOf": [one, {"type": "null"}]} for one in PATTERNS]},
+    "by references": {"$ref": "#/$defs/p0", "$defs": CHAIN},
+    "by a name": {"$ref": "#here", "$defs": {"x": {"$anchor": "here", "allOf": PATTERNS}}},
+    "by escapes": {"$ref": "#/$defs/a~1%62", "$defs": {"a/b": {"allOf": PATTERNS}}},
+    "from another base": {
+        "properties": {
+            "a": {"$id": "x:y", "$ref": "#/$defs/p0", "$defs": {"p0": {"allOf": PATTERNS}}}
+        },
+        "$defs": {"p0": {}},
+    },
+    "under a name that is a keyword": {
+        "properties": {"$defs": {"allOf": PATTERNS}, "allOf": {"type": "null"}}
+    },
+}
+
+
+@pytest.mark.parametrize("schema", MEETINGS.values(), ids=MEETINGS.keys())
+def test_patterns_that_one_text_must_match_are_bounded(schema: dict[str, Any]) -> None:
+    fault = fault_of(Constraint.json_schema(schema))
+    assert fault is not None
+    assert f"match {len(PATTERNS)} patterns" in fault
+
+
+def test_patterns_that_never_meet_are_not_counted_together() -> None:
+    several = {f"p{at}": {"type": "string", "pattern": f"^{at}+$"} for at in range(60)}
+    tree = {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {
+                    **several,
+                    "when": {"type": "string", "format": "date-time"},
+                    "kids": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+                },
+            }
+        },
+        "allOf": [{"$ref": "#/$defs/node"}],
+        "properties": {"price": {"multipleOf": 0.01}, "pack": {"multipleOf": 12}},
+    }
+    assert fault_of(Constraint.json_schema(tree)) is None
+
+
+LARGE = {
+    "thousands of choices": Constraint.choice([str(at) for at in range(3800)]),
+    "many properties and others": Constraint.json_schema(
+        {"properties": {f"p{at}": {} for at in range(1000)}, "additionalProperties": {}}
+    ),
+    "long": Constraint.regex("价格" * 5000),
+}
+
+
+@pytest.mark.parametrize("constraint", LARGE.values(), ids=LARGE.keys())
+def test_what_the_door_takes_can_be_begun(engine: Engine, constraint: Constraint) -> None:
+    assert fault_of(constraint) is None
+    end = run(engine, {"a": {"constraint": constraint, "max_tokens": 6, "temperature": 1.0}})["a"]
+    assert isinstance(end, Finished), end
+
+
+@pytest.mark.parametrize("text", ["<|user|>", "x<|image|>", "<think>a", "<|assistant|>价"])
+def test_a_text_that_spells_an_added_token_comes_as_its_characters(text: str) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<think>"])
+    stop = tokenizer.token_to_id("<|user|>")
+    grammars = GrammarCompiler(tokenizer.to_str(), tokenizer.get_vocab_size(), [stop])
+    state, said = grammars.compile(Constraint.choice([text])).fork(), []
+    while not said or not state.accept(said[-1]):
+        bits = state.allowed()
+        said.append(next(n for n in range(8 * len(bits)) if bits[n // 8] >> (n % 8) & 1))
+    assert stop not in said
+    assert tokenizer.decode(said, skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("more", [{"min_tokens": 1}, {"ignore_eos": True}])
