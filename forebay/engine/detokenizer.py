@@ -34,24 +34,28 @@ class Detokenizer:
     def push(self, token_id: int, *, may_stop: bool = True) -> str:
         """Take a token; return the text that it lets out. Sets ``stopped`` at a stop string.
 
-        ``may_stop``: False lets the text so far through, whatever stop string it holds.
+        ``may_stop``: where False, a stop string that ends with this token is text. One that only
+        begins with it is still looked for.
         """
         new = self._characters.decode(self._token_bytes(token_id))
-        if not may_stop:
-            return self._show(self._held + new, kept="")
-        return self._until_stop(self._held + new, last=False)
+        return self._until_stop(new, may_stop=may_stop, last=False)
 
     def finish(self) -> str:
         """Return what was held back; the answer is over."""
         if self.stopped:
             return ""
-        return self._until_stop(self._held + self._characters.decode(b"", final=True), last=True)
+        new = self._characters.decode(b"", final=True)
+        return self._until_stop(new, may_stop=True, last=True)
 
-    def _until_stop(self, text: str, *, last: bool) -> str:
-        cuts = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
-        if cuts:
-            self.stopped = True
-            return self._show(text[: min(cuts)], kept="")
+    def _until_stop(self, new: str, *, may_stop: bool, last: bool) -> str:
+        text, known = self._held + new, len(self._held)
+        if may_stop:
+            # what was held back has none but those that were let through
+            found = (text.find(stop, max(0, known + 1 - len(stop))) for stop in self._stop)
+            cuts = [at for at in found if at >= 0]
+            if cuts:
+                self.stopped = True
+                return self._show(text[: min(cuts)], kept="")
         keep = 0 if last else self._possible_stop(text)
         return self._show(text[: len(text) - keep], kept=text[len(text) - keep :])
 

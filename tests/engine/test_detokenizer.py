@@ -110,6 +110,28 @@ def test_no_stop_string_holds_nothing_back(stop: tuple[str, ...]) -> None:
     assert "".join(deltas[:-1]) == "ab"
 
 
+def test_a_stop_string_may_begin_before_the_text_may_stop() -> None:
+    detokenizer = Detokenizer(TOKENIZER.shown_bytes, ("价格",))
+    early, late = encode("x价"), encode("格y")
+    shown = [detokenizer.push(token_id, may_stop=False) for token_id in early]
+    shown += [detokenizer.push(token_id) for token_id in late[:3]]
+    assert ("".join(shown), detokenizer.stopped) == ("x", True)
+
+
+@pytest.mark.parametrize("more", ["", "ax"])
+def test_a_stop_string_let_through_is_not_found_again_while_a_longer_one_is_awaited(
+    more: str,
+) -> None:
+    detokenizer = Detokenizer(TOKENIZER.shown_bytes, ("ab", "abac"))
+    for token_id in encode("ab"):
+        detokenizer.push(token_id, may_stop=False)
+    assert detokenizer.text == ""
+    for token_id in encode(more):
+        detokenizer.push(token_id)
+    detokenizer.finish()
+    assert (detokenizer.text, detokenizer.stopped) == ("ab" + more, False)
+
+
 def test_a_text_that_may_not_stop_yet_lets_the_stop_string_through() -> None:
     detokenizer = Detokenizer(TOKENIZER.shown_bytes, ("价",))
     for token_id in encode("价"):
