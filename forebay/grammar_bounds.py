@@ -28,6 +28,10 @@ a machine that divides."""
 MOST_PATTERNS: Final = 32
 """Patterns for the properties of one object: each is held against each other, and what is left."""
 
+LEAST: Final = -(2**63 - 1024)
+"""No number of a schema is less. The library reads it as a 64-bit float, makes an integer of that
+and turns its sign; of -2**63 there is no opposite, and the stack overflows: the process is gone."""
+
 _MARKS: Final = "?*{(\\"
 
 
@@ -49,6 +53,7 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         RecursionError: it is nested too deeply.
     """
     parts = list(_objects(schema))
+    _check_numbers(schema)
     for part in parts:
         _check_properties(part)
     check_expressions({one for part in parts for one in _expressions(part)})
@@ -64,6 +69,14 @@ def _objects(part: Any) -> Iterator[dict[str, Any]]:
         return
     for one in part:
         yield from _objects(one)
+
+
+def _check_numbers(part: Any) -> None:
+    if isinstance(part, dict | list):
+        for one in part.values() if isinstance(part, dict) else part:
+            _check_numbers(one)
+    elif isinstance(part, int | float) and part < LEAST:
+        raise ValueError(f"it has a number under {LEAST}, the least that can be followed")
 
 
 def _expressions(part: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,8 @@ Needs no torch and no tokenizer.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from llguidance import LLMatcher, LLParserLimits, grammar_from
@@ -73,8 +75,23 @@ def fault_of(constraint: Constraint) -> str | None:
         return brief(str(error))
     except RecursionError:
         return TOO_DEEP
-    failed, messages = LLMatcher.validate_grammar_with_warnings(form, limits=LIMITS)
+    try:
+        with panics_as_faults():
+            failed, messages = LLMatcher.validate_grammar_with_warnings(form, limits=LIMITS)
+    except ValueError as error:
+        return str(error)
     return brief(messages[0]) if failed else None
+
+
+@contextmanager
+def panics_as_faults() -> Iterator[None]:
+    """Raise ValueError where the library panics: by nature that is no ``Exception``."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # the class has no importable name
+            raise
+        raise ValueError("the grammar library fails on it") from error
 
 
 def brief(fault: str) -> str:

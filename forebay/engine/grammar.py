@@ -11,7 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from forebay.core.constraint import Constraint
 from forebay.core.errors import InvalidConstraintError
-from forebay.grammars import LIMITS, TOO_DEEP, brief, library_form
+from forebay.grammars import LIMITS, TOO_DEEP, brief, library_form, panics_as_faults
 
 MOST_COMPILED = 32
 """Compiled grammars that are kept; the one not asked for longest makes room."""
@@ -118,12 +118,14 @@ def _with_hidden_added_tokens(tokenizer: str) -> str:
 def _compiled(constraint: Constraint, tokenizer: LLTokenizer) -> GrammarState:
     try:
         form = library_form(constraint)
+        with panics_as_faults():
+            matcher = LLMatcher(tokenizer, form, log_level=0, limits=LIMITS)
     except ValueError as error:
         raise InvalidConstraintError(brief(str(error))) from error
     except RecursionError as error:
         raise InvalidConstraintError(TOO_DEEP) from error
-    matcher = LLMatcher(tokenizer, form, log_level=0, limits=LIMITS)
+    if not matcher.is_error():
+        matcher.compute_bitmask()  # the first one builds what every fork then shares
     if matcher.is_error():
         raise InvalidConstraintError(brief(matcher.get_error()))
-    matcher.compute_bitmask()  # the first one builds what every fork then shares
     return GrammarState(matcher, frozenset(tokenizer.eos_tokens))

@@ -273,6 +273,10 @@ WRONG = {
     "division by many numbers": Constraint.json_schema(
         {"allOf": [{"multipleOf": 997}, {"multipleOf": 0.991}]}
     ),
+    "a panic of the library": Constraint.json_schema({"enum": [-1e18, -(10**18) + 1]}),
+    "the least of integers": Constraint.json_schema({"const": -(2**63)}),
+    "one that rounds to it": Constraint.json_schema({"enum": [["a", {"b": -(2**63) + 1}]]}),
+    "a least bound": Constraint.json_schema({"type": "integer", "minimum": -1e19, "maximum": -9}),
     "lenient by its own word": Constraint.json_schema(
         {"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}
     ),
@@ -385,6 +389,14 @@ def test_a_constraint_does_not_go_with_another_word_on_the_end(
     wish = question("what?", constraint=Constraint.regex("a"), **more)
     with pytest.raises(InvalidRequestError, match="constraint"):
         engine.prepare(TaskId("a"), wish, {})
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"type": "string", "pattern": r"[^\s\S]"}])
+def test_a_form_that_no_text_has_is_refused_before_the_step(
+    engine: Engine, schema: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidConstraintError):
+        engine.prepare(TaskId("a"), question("?", constraint=Constraint.json_schema(schema)), {})
 
 
 def compiler() -> GrammarCompiler:
