@@ -96,7 +96,7 @@ def _check_properties(part: dict[str, Any]) -> None:
 
 def _check_multiples(found: Iterable[Any]) -> None:
     numbers = [Decimal(str(one)) for one in found if type(one) in (int, float)]
-    numbers = [one for one in numbers if one.is_finite() and one > 0]
+    numbers = [abs(one) for one in numbers if one.is_finite() and one]
     unit = min((_exponent(one) for one in numbers), default=0)
     together = 1
     for one in numbers:

@@ -270,6 +270,7 @@ WRONG = {
         {"properties": {f"p{at}": {"pattern": "a?" * (100 + at)} for at in range(100)}}
     ),
     "division by a large number": Constraint.json_schema({"multipleOf": 999_983}),
+    "division by a large negative number": Constraint.json_schema({"multipleOf": -999_983}),
     "division by many numbers": Constraint.json_schema(
         {"allOf": [{"multipleOf": 997}, {"multipleOf": 0.991}]}
     ),
