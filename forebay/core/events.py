@@ -145,6 +145,8 @@ class StepStats:
 
     ``prefix_tokens`` and ``images_reused`` are what the prefix cache and the encoder cache spared:
     prompt tokens whose keys and values, and pictures whose embeddings, were there already.
+    ``images_encoded``: pictures begun. ``vision_s``: spent on pictures in this step, encoding or
+    waiting; ``vision_beside_s``: spent beside the steps on pictures that have come to their end.
     """
 
     running: int = 0
@@ -159,6 +161,7 @@ class StepStats:
     kv_blocks_total: int = 0
     schedule_s: float = 0.0
     vision_s: float = 0.0
+    vision_beside_s: float = 0.0
     decoder_s: float = 0.0
     sample_s: float = 0.0
     step_s: float = 0.0

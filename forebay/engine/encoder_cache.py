@@ -56,6 +56,10 @@ class EncoderCache(Generic[V]):
             del self._pins[key]
             self._evict()
 
+    def pinned(self, key: str) -> bool:
+        """Whether a running sequence has yet to read ``key``."""
+        return key in self._pins
+
     def _evict(self) -> None:
         if self.bytes <= self._capacity:
             return

@@ -15,7 +15,7 @@ class EngineLimits:
     Attributes:
         max_running: sequences that run at once.
         token_budget: decoder tokens of one step (decoding sequences first, then prefill).
-        vision_budget: visual tokens that one step may encode; a larger picture goes alone.
+        vision_budget: visual tokens that may be encoded at once; a larger picture goes alone.
         kv_tokens: tokens of KV cache; None: what the device's memory allows (on a CPU at most
             what ``DEFAULT_KV_BYTES`` holds), and no more than ``max_running`` sequences of the
             model's whole context.

@@ -40,6 +40,12 @@ FLAT = 1e3
 """A temperature at which every token is about as likely as any other."""
 
 
+ANSWER = 4
+"""Tokens that each answer of the largest step has: enough for all to decode in one step, though
+who shows the pictures starts later.
+"""
+
+
 class DeviceMemory(Protocol):
     """A device's memory, as this process sees it."""
 
@@ -151,19 +157,22 @@ def picture_bytes(config: Glm4vConfig, limits: EngineLimits, dtype: torch.dtype)
 
 
 def estimated_activations(config: Glm4vConfig, limits: EngineLimits, dtype: torch.dtype) -> int:
-    """Return about how many bytes a largest step takes: its widest layer, and its logits."""
+    """Return about how many bytes a largest step takes on a CPU.
+
+    Its widest layer, its logits, and two pictures: one in the step and one beside it.
+    """
     text, vision = config.text, config.vision
     row = 4 * text.hidden_size + 3 * text.intermediate_size
-    patches = max(limits.vision_budget, limits.largest_image) * vision.merge_unit
+    patches = 2 * limits.largest_image * vision.merge_unit
     patch = 6 * vision.hidden_size + 3 * max(vision.out_hidden_size, vision.intermediate_size)
     logits = 3 * limits.max_running * text.vocab_size
-    return (max(limits.token_budget * row, patches * patch) + logits) * max(4, dtype.itemsize)
+    return (limits.token_budget * row + patches * patch + logits) * max(4, dtype.itemsize)
 
 
 def largest_requests(preparer: Preparer, limits: EngineLimits) -> list[PreparedRequest]:
     """Return requests that fill a step: its pictures, its tokens, its sampled rows.
 
-    There are ``max_running`` of them, prompts all different, with two tokens to answer, drawn the
+    There are ``max_running`` of them, prompts all different, their ``ANSWER`` tokens drawn the
     dearest way: from so flat a distribution that its cut needs the whole vocabulary in order.
     """
     pictures = [_picture(side) for side in picture_sides(limits, preparer.longest)]
@@ -202,7 +211,9 @@ def _picture(side: int) -> tuple[ImagePart, bytes]:
 def _request(at: int, pictures: Sequence[tuple[ImagePart, bytes]], words: int) -> InferenceRequest:
     parts: list[ImagePart | TextPart] = [part for part, _ in pictures]
     parts.append(TextPart(" ".join([str(at), *["a"] * words])))
-    sampling = SamplingParams(max_tokens=2, temperature=FLAT, top_p=0.9, seed=at, ignore_eos=True)
+    sampling = SamplingParams(
+        max_tokens=ANSWER, temperature=FLAT, top_p=0.9, seed=at, ignore_eos=True
+    )
     return InferenceRequest("profile", (Message(Role.USER, tuple(parts)),), sampling)
 
 

@@ -34,18 +34,26 @@ class Runner:
     device: torch.device
     gpu: GpuExecution | None = None
 
-    def encode(self, images: Mapping[str, PreparedImage]) -> None:
-        """Run the vision tower once over pictures of any sizes, and keep what it says."""
-        if not images:
-            return
+    def encode(self, images: Mapping[str, PreparedImage]) -> dict[str, Tensor]:
+        """Run the vision tower once over pictures of any sizes; return each one's visual tokens.
+
+        Thread-safe.
+        """
         grids = [image.grid for image in images.values()]
         patches = self._upload([image.patches for image in images.values()])
         tokens = self.model.visual(patches, grids)
+        if len(images) == 1:
+            return dict.fromkeys(images, tokens)
         merged = self.model.config.vision.merge_unit
         sizes = [rows * columns // merged for rows, columns in grids]
-        for sha256, part in zip(images, tokens.split(sizes), strict=True):
-            own = part.clone()  # a view would keep the whole batch alive
-            self.encoder.put(sha256, own, own.numel() * own.element_size())
+        # a view would keep the whole batch alive
+        return {
+            sha256: part.clone() for sha256, part in zip(images, tokens.split(sizes), strict=True)
+        }
+
+    def keep(self, sha256: str, tokens: Tensor) -> None:
+        """Keep a picture's visual tokens for the chunks that read them."""
+        self.encoder.put(sha256, tokens, tokens.numel() * tokens.element_size())
 
     def forward(
         self, chunks: Sequence[Chunk], requests: Mapping[TaskId, PreparedRequest]
@@ -65,7 +73,7 @@ class Runner:
         positions = np.concatenate(
             [chunk_positions(chunk, requests[chunk.sequence.task_id]) for chunk in packed], axis=1
         )
-        attend = PagedAttention(self.cache, packed, self.device)
+        attend = PagedAttention(self.cache, packed, self.device, narrow=self.model.narrow)
         hidden = self.model.decode(embeds, torch.from_numpy(positions).to(self.device), attend)
         sampling = [chunk for chunk in packed if chunk.samples]
         ends = np.cumsum([chunk.count for chunk in packed])

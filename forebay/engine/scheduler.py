@@ -3,8 +3,12 @@
 Sequences have a rank: by urgency, then by deadline, then by arrival. Those of low rank start first,
 are never preempted for the others' sake, and get the budgets first.
 
+A picture is encoded first, beside the steps or in one; the chunk that reads it comes in a later
+step (:meth:`Scheduler.encoded` tells that it may). Meanwhile its sequence computes nothing.
+
 Why nothing starves: the running sequence of lowest rank is never preempted, and any one alone fits
-the KV cache (:meth:`Scheduler.add` sees to it), so it always advances and ends. A waiting one can
+the KV cache (:meth:`Scheduler.add` sees to it), so it always advances, unless a picture of its own
+is being encoded, and ends. A waiting one can
 be overtaken by ``OVERTAKEN_LIMIT`` later ones; then it ranks before all that have not been, by
 arrival alone, and nothing that comes later passes it.
 """
@@ -39,7 +43,7 @@ def rank(sequence: Sequence) -> Rank:
 
 @dataclass(slots=True)
 class Plan:
-    """What one step is to do: encode ``images`` (owner and span), then compute ``chunks``.
+    """What one step is to do: compute ``chunks``, and begin to encode ``images`` (owner and span).
 
     ``images_reused``: pictures whose embeddings were there already or are being made for another
     sequence; ``prefix_tokens``: tokens of sequences that started now whose keys and values were.
@@ -56,11 +60,10 @@ class Plan:
 
 @dataclass(slots=True)
 class _Budget:
-    """What is left of the step's budgets."""
+    """What is left of the step's tokens, and of what may be encoded at once."""
 
     tokens: int
     vision: int
-    encoding: set[str] = field(default_factory=set)
 
 
 class Scheduler:
@@ -71,6 +74,7 @@ class Scheduler:
         self._pool = pool
         self._encoder = encoder
         self._sequences: dict[TaskId, Sequence] = {}
+        self._encoding: dict[str, int] = {}
         self._arrivals = 0
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -114,7 +118,8 @@ class Scheduler:
     def schedule(self) -> Plan:
         """Choose the next step's work, and reserve the KV blocks it writes."""
         plan = Plan()
-        budget = _Budget(self._limits.token_budget, self._limits.vision_budget)
+        encoding = sum(self._encoding.values())
+        budget = _Budget(self._limits.token_budget, self._limits.vision_budget - encoding)
         self.running.sort(key=rank)
         self._continue_decodes(plan, budget)
         for sequence in [s for s in self.running if not s.decoding]:
@@ -122,6 +127,10 @@ class Scheduler:
         if not plan.preempted:
             self._admit(plan, budget)
         return plan
+
+    def encoded(self, key: str) -> None:
+        """Note that a picture of an earlier plan is encoded and cached, or was given up."""
+        del self._encoding[key]
 
     def advance(self, chunk: Chunk) -> None:
         """Note that a chunk has been computed, and publish the blocks that it completed."""
@@ -214,33 +223,40 @@ class Scheduler:
         return not self.running or self._pool.free - needed >= len(self.running)
 
     def _prefill(self, sequence: Sequence, plan: Plan, budget: _Budget) -> bool:
-        """Plan as much of a prompt as the budgets allow; False when they allowed not all."""
+        """Plan as much of a prompt as can be; False when the budgets allowed not all.
+
+        A chunk waits for all of its pictures: computing what is before them would only make two
+        small chunks of one.
+        """
         start = sequence.computed
         end = min(len(sequence.tokens), start + budget.tokens)
-        end = self._encode(sequence, start, end, plan, budget)
+        spans = list(sequence.spans_within(start, end))
+        refused = [span for span in spans if not self._request(sequence, span, plan, budget)]
+        if any(span.sha256 not in self._encoder for span in spans):
+            return not refused
         if end > start:
             plan.chunks.append(Chunk(sequence, start, end))
             plan.prefill_tokens += end - start
             budget.tokens -= end - start
         return end == len(sequence.tokens)
 
-    def _encode(self, sequence: Sequence, start: int, end: int, plan: Plan, budget: _Budget) -> int:
-        """Plan the pictures of a chunk; return where it must end for the vision budget's sake."""
-        for span in sequence.spans_within(start, end):
-            key = span.sha256
-            if key not in self._encoder and key not in budget.encoding:
-                # a picture over the whole budget goes when it is the step's first
-                if span.tokens > budget.vision and plan.images:
-                    return max(start, span.start)
-                budget.vision -= span.tokens
-                budget.encoding.add(key)
-                plan.images.append((sequence, span))
-            elif key not in sequence.pins:
-                plan.images_reused += 1
-            if key not in sequence.pins:
-                sequence.pins.add(key)
-                self._encoder.pin(key)
-        return end
+    def _request(self, sequence: Sequence, span: ImageSpan, plan: Plan, budget: _Budget) -> bool:
+        """Have a picture encoded and kept for a sequence; False when the budget forbids it now."""
+        key = span.sha256
+        if key not in self._encoder and key not in self._encoding:
+            # a picture over the whole budget goes when no other is being encoded
+            if span.tokens > budget.vision and self._encoding:
+                budget.vision = 0  # no smaller one of a later rank passes it
+                return False
+            budget.vision -= span.tokens
+            self._encoding[key] = span.tokens
+            plan.images.append((sequence, span))
+        elif key not in sequence.pins:
+            plan.images_reused += 1
+        if key not in sequence.pins:
+            sequence.pins.add(key)
+            self._encoder.pin(key)
+        return True
 
     def _give_back(self, sequence: Sequence) -> None:
         self._pool.release(sequence.blocks)
@@ -261,6 +277,8 @@ class Scheduler:
             raise IntegrityError("more sequences run than max_running allows")
         self._pool.check(sequence.blocks for sequence in everyone)
         self._encoder.check(Counter(_pins(everyone)))
+        if any(key in self._encoder for key in self._encoding):
+            raise IntegrityError("a picture that is encoded counts as being encoded")
         for sequence in everyone:
             if self._pool.blocks_for(sequence.computed) > len(sequence.blocks):
                 raise IntegrityError(f"sequence {sequence.task_id} lacks KV blocks")

@@ -19,7 +19,7 @@ from forebay.core.errors import (
 )
 from forebay.core.events import EngineEvent, Failed, Finished, FinishReason, TokenDelta
 from forebay.core.request import ImagePart, InferenceRequest, Priority, TaskId, Terms
-from forebay.engine.engine import Engine
+from forebay.engine.engine import Engine, StepResult
 from forebay.engine.limits import EngineLimits
 from forebay.models.errors import CheckpointError
 from tests.checkpoints import TINY, write_checkpoint
@@ -45,14 +45,19 @@ def start(
     engine.add(engine.prepare(TaskId(name), request, contents(pictures)))
 
 
-def drain(engine: Engine) -> list[EngineEvent]:
-    events = []
+def steps(engine: Engine) -> list[StepResult]:
+    """Step until there is no work."""
+    results = []
     for _ in range(1000):
         if not engine.has_work:
             engine.check_integrity()
-            return events
-        events.extend(engine.step().events)
+            return results
+        results.append(engine.step())
     raise AssertionError("the engine did not come to an end")
+
+
+def drain(engine: Engine) -> list[EngineEvent]:
+    return [event for result in steps(engine) for event in result.events]
 
 
 def answer(engine: Engine, name: str, request: InferenceRequest) -> Finished:
@@ -164,17 +169,16 @@ def test_what_was_computed_for_one_question_serves_the_next(engine: Engine, fold
     got, stats = [], []
     for request in asked:
         start(engine, "x", request, (shown,))
-        first = engine.step()
-        stats.append(first.stats)
-        events = [*first.events, *drain(engine)]
-        got += [e.text for e in events if isinstance(e, Finished)]
+        results = steps(engine)
+        stats.append([result.stats for result in results])
+        got += [e.text for one in results for e in one.events if isinstance(e, Finished)]
     assert got == expected
-    reused = [one.prefix_tokens for one in stats]
+    reused = [sum(one.prefix_tokens for one in steps_) for steps_ in stats]
     assert reused[0] == 0
     assert 16 <= reused[1] <= reused[2]
-    whole = stats[0].prefill_tokens
-    assert stats[2].prefix_tokens + stats[2].prefill_tokens == whole
-    assert [one.images_encoded for one in stats] == [1, 0, 0]
+    computed = [sum(one.prefill_tokens for one in steps_) for steps_ in stats]
+    assert reused[2] + computed[2] == computed[0]
+    assert [sum(one.images_encoded for one in steps_) for steps_ in stats] == [1, 0, 0]
 
 
 def test_a_deadline_that_passes_ends_the_sequence_with_an_error(engine: Engine) -> None:
@@ -203,12 +207,13 @@ def test_the_urgent_go_first(folder: Path) -> None:
 def test_statistics_say_what_a_step_did(engine: Engine) -> None:
     shown = picture(100, 100)
     start(engine, "a", question("what?", [shown], max_tokens=3), (shown,))
-    first, second = engine.step().stats, engine.step().stats
-    assert (first.images_encoded, first.decode_tokens, second.decode_tokens) == (1, 0, 1)
-    assert first.prefill_tokens > 16
-    assert first.kv_blocks_used > 0
-    assert first.kv_blocks_total == 512 // 16
-    assert 0 < first.vision_s <= first.step_s
+    looked, read, said = (engine.step().stats for _ in range(3))
+    assert (looked.images_encoded, looked.prefill_tokens) == (1, 0)
+    assert 0 < looked.vision_s <= looked.step_s
+    assert (read.images_encoded, read.decode_tokens, said.decode_tokens) == (0, 0, 1)
+    assert read.prefill_tokens > 16
+    assert read.kv_blocks_used > 0
+    assert read.kv_blocks_total == 512 // 16
 
 
 def test_max_tokens_beyond_the_context_end_with_length(engine: Engine) -> None:

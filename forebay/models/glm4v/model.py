@@ -23,11 +23,15 @@ class Glm4vModel(nn.Module):
     """Vision tower, projector, decoder and head; ``state_dict`` names are the checkpoint's.
 
     They are until :meth:`join`, which a model that is only to answer goes through.
+
+    ``narrow``: attention over many tokens is to be done in bfloat16. Set with INT8 weights on a CPU
+    that multiplies bfloat16: single precision would take longer there than all INT8 products.
     """
 
     def __init__(self, config: Glm4vConfig) -> None:
         super().__init__()
         self.config = config
+        self.narrow = False
         self.model = _Backbone(config)
         self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if config.tie_word_embeddings:

@@ -22,6 +22,10 @@ Grid = tuple[int, int]
 PATCHES_A_PASS = 2048
 """A CPU takes pictures of this many patches at once: more would only leave its caches."""
 
+KEPT_LAYOUTS = 8
+KEPT_LAYOUT_BYTES = 8 * 2**20
+"""How many pictures' layouts are kept, and the largest that is."""
+
 NARROW_FROM = 512
 NARROW_ROWS = 1296
 """Patches from which a picture's attention is narrow, and how many attend at once."""
@@ -243,12 +247,31 @@ class Projector(GatedMLP):
         return super().forward(F.gelu(self.post_projection_norm(self.proj(x))))
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """All that follows from the grids of a batch alone."""
+
+    packed: PackedGrids
+    positions: Tensor
+    rotary: tuple[Tensor, Tensor]
+
+    @property
+    def bytes(self) -> int:
+        parts = (self.positions, *self.rotary, self.packed.rows, self.packed.columns)
+        return sum(part.numel() * part.element_size() for part in parts)
+
+
 class VisionTower(nn.Module):
-    """Patches of any number of pictures in, visual tokens of all of them out."""
+    """Patches of any number of pictures in, visual tokens of all of them out.
+
+    What follows from a single picture's grid alone is kept for the next picture of that grid:
+    pictures come in few shapes. Safe to call from several threads.
+    """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config
+        self._layouts: dict[tuple[Grid, torch.device], _Layout] = {}
         self.embeddings = PositionEmbedding(config)
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
@@ -281,13 +304,29 @@ class VisionTower(nn.Module):
         return torch.cat(list(encoded))
 
     def _encode(self, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
-        packed = PackedGrids.build(grids, self.config.spatial_merge_size, patches.device)
+        layout = self._layout(grids, patches.device)
         x = self.post_conv_layernorm(self.patch_embed(patches))
-        x = x + self.embeddings(packed)
-        rotary = self._rotary(packed)
+        x = x + layout.positions
         for block in self.blocks:
-            x = block(x, packed, rotary)
+            x = block(x, layout.packed, layout.rotary)
         return self._project(self.post_layernorm(x))
+
+    def _layout(self, grids: Sequence[Grid], device: torch.device) -> _Layout:
+        if torch.is_grad_enabled() or len(grids) > 1:
+            return self._laid_out(grids, device)
+        key = grids[0], device
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = self._laid_out(grids, device)
+            if layout.bytes <= KEPT_LAYOUT_BYTES:
+                if len(self._layouts) >= KEPT_LAYOUTS:
+                    self._layouts.pop(next(iter(self._layouts)), None)
+                self._layouts[key] = layout
+        return layout
+
+    def _laid_out(self, grids: Sequence[Grid], device: torch.device) -> _Layout:
+        packed = PackedGrids.build(grids, self.config.spatial_merge_size, device)
+        return _Layout(packed, self.embeddings(packed), self._rotary(packed))
 
     def _rotary(self, grids: PackedGrids) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, 1, head_dim / 2] of the row and column angles."""
