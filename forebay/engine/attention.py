@@ -6,6 +6,8 @@ batch; a chunk of prefill attends alone.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,9 @@ from torch import Tensor
 
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk
+
+NARROW_ROWS = 128
+"""Queries of a chunk that attend at once in bfloat16: fewer compute less that is masked."""
 
 PADDING = 1.25
 """A group's longest block table is at most this times its shortest (or one block more)."""
@@ -64,19 +69,75 @@ class _Prefill:
         return out.squeeze(0).transpose(0, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _NarrowPrefill:
+    """A chunk of prefill that attends in bfloat16, some rows at a time to what is before them.
+
+    Sums of the softmax are in single precision. A row's result does not depend on the others.
+    """
+
+    start: int
+    end: int
+    before: int
+    blocks: Tensor
+
+    def attend(self, cache: KVCache, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.before:
+            read = cache.read(layer, self.blocks, 1)
+            keys, values = (t[0, :, : self.before + len(q)] for t in read)
+        else:
+            keys, values = k.transpose(0, 1), v.transpose(0, 1)
+        turned = keys.bfloat16().transpose(1, 2).contiguous()
+        values = values.bfloat16().contiguous()
+        count, heads, width = q.shape
+        groups = heads // len(values)
+        scaled = (q * width**-0.5).bfloat16().view(count, -1, groups, width).permute(1, 2, 0, 3)
+        out = torch.empty_like(q)
+        places = out.view(count, -1, groups, width).permute(1, 2, 0, 3)
+        for first in range(0, count, NARROW_ROWS):
+            rows = slice(first, min(first + NARROW_ROWS, count))
+            seen = self.before + rows.stop
+            scores = torch.bmm(scaled[:, :, rows].flatten(1, 2), turned[..., :seen])
+            scores = scores.view(len(values), groups, -1, seen)
+            scores[..., self.before + first :] += _later(rows.stop - first, q.device)
+            weights = scores.softmax(-1).flatten(1, 2)
+            places[:, :, rows] = (
+                torch.bmm(weights, values[:, :seen])
+                .view(len(values), groups, -1, width)
+                .to(q.dtype)
+            )
+        return out
+
+
+@functools.lru_cache(maxsize=NARROW_ROWS)
+def _later(count: int, device: torch.device) -> Tensor:
+    """Mask [count, count] to add to scores: no row sees a later one."""
+    with torch.inference_mode(mode=False):
+        mask = torch.full((count, count), -math.inf, dtype=torch.bfloat16, device=device)
+        return mask.triu(1)
+
+
 class PagedAttention:
     """The ``Attend`` of one step. Built once a step, called once a layer.
 
     The batch is packed in the order of ``chunks``: those of one token first, by length.
+    ``narrow``: chunks of prefill attend in bfloat16.
     """
 
-    def __init__(self, cache: KVCache, chunks: Sequence[Chunk], device: torch.device) -> None:
+    def __init__(
+        self,
+        cache: KVCache,
+        chunks: Sequence[Chunk],
+        device: torch.device,
+        *,
+        narrow: bool = False,
+    ) -> None:
         self._cache = cache
         self._device = device
         self._slots = self._write_slots(chunks)
         singles = sum(1 for chunk in chunks if chunk.count == 1)
         self._groups = self._decode_groups(chunks[:singles])
-        self._prefills = self._prefill_chunks(chunks[singles:], singles)
+        self._prefills = self._prefill_chunks(chunks[singles:], singles, narrow=narrow)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values, attend; see ``forebay.models.glm4v.text.Attend``."""
@@ -130,12 +191,19 @@ class PagedAttention:
             start, start + len(chunks), torch.tensor(table, device=self._device), mask
         )
 
-    def _prefill_chunks(self, chunks: Sequence[Chunk], offset: int) -> list[_Prefill]:
-        prefills: list[_Prefill] = []
+    def _prefill_chunks(
+        self, chunks: Sequence[Chunk], offset: int, *, narrow: bool
+    ) -> list[_Prefill | _NarrowPrefill]:
+        prefills: list[_Prefill | _NarrowPrefill] = []
         for chunk in chunks:
             blocks = chunk.sequence.blocks[: -(-chunk.end // self._cache.block_size)]
             table = torch.tensor(blocks, device=self._device)
-            prefills.append(_Prefill(offset, offset + chunk.count, table, self._causal(chunk)))
+            rows = offset, offset + chunk.count
+            prefills.append(
+                _NarrowPrefill(*rows, chunk.start, table)
+                if narrow
+                else _Prefill(*rows, table, self._causal(chunk))
+            )
             offset += chunk.count
         return prefills
 

@@ -62,15 +62,19 @@ class ImageProcessor:
         height, width = smart_resize(rgb.height, rgb.width, self.rules)
         if (width, height) != rgb.size:
             rgb = rgb.resize((width, height), Image.Resampling(self.resample))
-        pixels = np.asarray(rgb, dtype=np.uint8).astype(np.float32)
+        cut, grid = self._cut(np.asarray(rgb, dtype=np.uint8))
         # one multiply-add a pixel: (x * rescale - mean) / std
-        scale = (self.rescale_factor / np.asarray(self.std)).astype(np.float32)
-        shift = (np.asarray(self.mean) / np.asarray(self.std)).astype(np.float32)
-        return self._cut(pixels * scale - shift)
+        values = cut.shape[1] // len(self.std)
+        scale = np.repeat(self.rescale_factor / np.asarray(self.std), values).astype(np.float32)
+        shift = np.repeat(np.asarray(self.mean) / np.asarray(self.std), values).astype(np.float32)
+        patches = np.multiply(cut, scale, dtype=np.float32)
+        patches -= shift
+        return patches, grid
 
-    def _cut(self, pixels: npt.NDArray[np.float32]) -> tuple[Patches, tuple[int, int]]:
+    def _cut(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         patch, merge = self.rules.patch_size, self.rules.merge_size
         rows, columns = pixels.shape[0] // patch, pixels.shape[1] // patch
-        cells = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-        ordered = cells.transpose(0, 3, 1, 4, 6, 2, 5)
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # then a patch's rows are runs
+        cells = planes.reshape(3, rows // merge, merge, patch, columns // merge, merge, patch)
+        ordered = cells.transpose(1, 4, 2, 5, 0, 3, 6)
         return np.ascontiguousarray(ordered).reshape(rows * columns, -1), (rows, columns)

@@ -36,7 +36,7 @@ from forebay.models.quantized_layers import (
     int8_is_exact,
 )
 
-PAYS_FROM_HIDDEN = 512
+PAYS_FROM_HIDDEN = 256
 """Hidden size of a decoder from which INT8 is the CPU's default.
 
 In narrower models, making the inputs 8-bit costs as much as the smaller products save.
@@ -175,7 +175,7 @@ def replace_layers(
         conversions[f"{name}.weight"] = Conversion(name, type(layer).stored)
     narrow = kind is Quantization.INT8 and device.type == "cpu" and bool(_BF16 & _cpu_flags())
     for module in model.modules():
-        if isinstance(module, VisionAttention):
+        if isinstance(module, Glm4vModel | VisionAttention):
             module.narrow = narrow
     return conversions
 

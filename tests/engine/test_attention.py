@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forebay.core.request import TaskId
-from forebay.engine.attention import PADDING, PagedAttention, packing_order
+from forebay.engine.attention import NARROW_ROWS, PADDING, PagedAttention, packing_order
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk, Sequence
@@ -39,6 +39,33 @@ def chunks_of(lengths: list[tuple[int, int]], pool: BlockPool) -> list[Chunk]:
 @pytest.mark.parametrize("block_size", [1, 4, 16])
 def test_a_ragged_batch_attends_as_each_sequence_alone(block_size: int) -> None:
     lengths = [(40, 41), (3, 4), (0, 7), (9, 20), (41, 42), (0, 1), (200, 201), (5, 6)]
+    assert _error(lengths, block_size) < 1e-5
+
+
+@pytest.mark.parametrize("block_size", [4, 16])
+def test_prefill_in_bfloat16_attends_alike(block_size: int) -> None:
+    """Chunks of more rows than attend at once, from the start of a sequence and from its middle."""
+    lengths = [(0, 2), (0, 300), (40, 41), (7, 9), (150, 290), (1, 130), (0, NARROW_ROWS)]
+    assert _error(lengths, block_size, narrow=True) < 0.02
+    assert _error(lengths, block_size) < 1e-5
+
+
+def test_a_row_in_bfloat16_does_not_depend_on_what_comes_after_it() -> None:
+    pool = BlockPool(600, 16)
+    cache = KVCache(CONFIG, 600, 16, torch.float32, CPU)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 200, 6, 8, generator=generator)
+    k, v = k[:, :2].contiguous(), v[:, :2].contiguous()
+    (chunk,) = chunks_of([(0, 200)], pool)
+    whole = PagedAttention(cache, [chunk], CPU, narrow=True)(0, q, k, v)
+    short = Chunk(chunk.sequence, 0, 131)
+    q, k, v = (t[:131].contiguous() for t in (q, k, v))
+    part = PagedAttention(cache, [short], CPU, narrow=True)(0, q, k, v)
+    assert (whole[:131] - part).abs().max().item() < 0.004  # a rounding of bfloat16, no more
+
+
+def _error(lengths: list[tuple[int, int]], block_size: int, *, narrow: bool = False) -> float:
+    """How far a batch's attention is from the textbook's, at most."""
     pool = BlockPool(600, block_size)
     cache = KVCache(CONFIG, 600, block_size, torch.float32, CPU)
     packed = packing_order(chunks_of(lengths, pool))
@@ -56,9 +83,10 @@ def test_a_ragged_batch_attends_as_each_sequence_alone(block_size: int) -> None:
         torch.cat([whole[c.sequence.task_id][at, c.start : c.end] for c in packed])
         for at in range(3)
     )
-    got = PagedAttention(cache, packed, CPU)(1, q, k[:, :2].contiguous(), v[:, :2].contiguous())
+    attend = PagedAttention(cache, packed, CPU, narrow=narrow)
+    got = attend(1, q, k[:, :2].contiguous(), v[:, :2].contiguous())
     expected = torch.cat([_plain(*whole[c.sequence.task_id], c.start) for c in packed])
-    assert (got - expected).abs().max().item() < 1e-5
+    return (got - expected).abs().max().item()
 
 
 def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, start: int) -> torch.Tensor:

@@ -247,8 +247,8 @@ GPU = Machine("cuda", int8_products=True, capability=(9, 0), free_bytes=10**9)
 @pytest.mark.parametrize(
     ("machine", "hidden", "weights", "chosen"),
     [
-        (VNNI, 512, 1, Quantization.INT8),
-        (VNNI, 256, 1, Quantization.NONE),
+        (VNNI, 256, 1, Quantization.INT8),
+        (VNNI, 128, 1, Quantization.NONE),
         (Machine("cpu"), 4096, 1, Quantization.NONE),
         (Machine("mps"), 4096, 1, Quantization.NONE),
         (GPU, 4096, 10**8, Quantization.NONE),
