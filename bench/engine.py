@@ -28,6 +28,7 @@ from bench.peers import PeerMissingError, knows_quantization, peers_home, requir
 from bench.plan import QUICK, Plan, Raw, Sizes
 from bench.servers import ServerError, clean_environment
 from bench.sse import ServerSaidError
+from forebay.engine import SPIN_COUNT
 
 CORE_LIMIT_S = 1200.0
 FP32 = {"FOREBAY_QUANTIZATION": "none"}
@@ -51,7 +52,7 @@ def _core(name: str, checkpoint: str, environment: Mapping[str, str] | None = No
             ],
             check=True,
             timeout=CORE_LIMIT_S,
-            env=clean_environment() | dict(extra),
+            env={"GOMP_SPINCOUNT": SPIN_COUNT} | clean_environment() | dict(extra),
         )
         raw: Raw = json.loads(out.read_text(encoding="utf-8"))
         return raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -12,12 +13,14 @@ from forebay.engine.device import device_named
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.models.quantization import Quantization, choice_for
+from forebay.worker.allocator import keep_freed_memory
 from forebay.worker.engine_thread import EngineThread
 from forebay.worker.status import peak_memory_bytes
 
 log = structlog.get_logger("forebay.worker")
 
 CPU_TOKENS, GPU_TOKENS = 512, 2048
+CPU_VISION, GPU_VISION = 1024, 2048
 PIXELS_A_TOKEN = 28
 """Side of the square that a visual token covers, in every checkpoint of the family."""
 
@@ -31,7 +34,10 @@ def load(settings: Settings) -> tuple[EngineThread, int]:
         EngineMemoryError: the model and one longest request do not fit the device.
     """
     began = time.monotonic()
-    engine = load_engine(settings)
+    # On a thread that ends: the products' threads belong to the one that began them, and once there
+    # are more of them than processors, every product ends in a sleep instead of a short spin.
+    with ThreadPoolExecutor(1, "load") as loader:
+        engine = loader.submit(load_engine, settings).result()
     log.info(
         "model_warm",
         model=settings.served_name,
@@ -51,6 +57,7 @@ def load_engine(settings: Settings) -> Engine:
         QuantizationError: the quantization that is set does not run on this machine.
         EngineMemoryError: the model and one longest request do not fit the device.
     """
+    keep_freed_memory()
     choice = choice_for(
         settings.model_folder, Quantization(settings.quantization), device_named(settings.device)
     )
@@ -72,8 +79,12 @@ def token_budget_for(settings: Settings) -> int:
     A CPU gains nothing from more than about one picture a step, and the first answers wait for all
     of the step's pictures; a GPU is only filled by many.
     """
-    suited = CPU_TOKENS if device_named(settings.device).type == "cpu" else GPU_TOKENS
-    return max(suited, settings.max_running)
+    return max(CPU_TOKENS if on_cpu(settings) else GPU_TOKENS, settings.max_running)
+
+
+def on_cpu(settings: Settings) -> bool:
+    """Whether the engine of these settings runs on the CPU."""
+    return device_named(settings.device).type == "cpu"
 
 
 def engine_limits(settings: Settings) -> EngineLimits:
@@ -85,6 +96,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
     return EngineLimits(
         max_running=settings.max_running,
         token_budget=settings.token_budget or token_budget_for(settings),
+        vision_budget=CPU_VISION if on_cpu(settings) else GPU_VISION,
         memory_share=settings.memory_share,
         context_tokens=settings.context_tokens,
         largest_image=max(side * side, MAX_ASPECT_RATIO),
