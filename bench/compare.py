@@ -26,7 +26,7 @@ OURS = "forebay"
 OURS_FP32 = "forebay-fp32"
 _WARM_UP_PICTURES = 100_000
 _PICTURES_A_ROUND = 1000
-_QUANTIZATION = re.compile(r"quantization['\"]?\s*[=:]\s*['\"]?(\w+)")
+_QUANTIZATION = re.compile(r"kept_as['\"]?\s*[=:]\s*['\"]?(\w+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def _split(asked: Asked, concurrency: int, first: int, count: int) -> Raw:
         "tokens_per_s": tokens / total_s,
         "prepare_s_a_request": prepare_s / count,
         "split_s": split(seen),
+        "vision_beside_s": sum(stats.vision_beside_s for stats in seen),
     }
 
 

@@ -241,14 +241,15 @@ def _median(made: list[Raw], figure: str, form: str) -> str:
 
 
 def _steps(raw: Raw) -> list[str]:
-    parts = list(next(iter(raw.values()))["split_s"])
+    runs = {name: figures for name, figures in raw.items() if name != "about"}
+    parts = list(next(iter(runs.values()))["split_s"])
     lines = [
         "Shares of the engine's step time:",
         "",
         f"| At once | {' | '.join(parts)} |",
         "|---" * (len(parts) + 1) + "|",
     ]
-    for concurrency, figures in raw.items():
+    for concurrency, figures in runs.items():
         total = sum(figures["split_s"].values())
         shares = " | ".join(f"{figures['split_s'][part] / total:.1%}" for part in parts)
         lines.append(f"| {concurrency} | {shares} |")

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk
+from forebay.models.glm4v.layers import ONEDNN, products
 
-NARROW_ROWS = 128
-"""Queries of a chunk that attend at once in bfloat16: fewer compute less that is masked."""
+BLOCK_ROWS = 128
+"""Queries of a chunk that attend at once: fewer compute less that is masked."""
 
 PADDING = 1.25
 """A group's longest block table is at most this times its shortest (or one block more)."""
@@ -70,8 +71,8 @@ class _Prefill:
 
 
 @dataclass(frozen=True, slots=True)
-class _NarrowPrefill:
-    """A chunk of prefill that attends in bfloat16, some rows at a time to what is before them.
+class _BlockPrefill:
+    """A chunk of prefill that attends in ``dtype``, some rows at a time to what is before them.
 
     Sums of the softmax are in single precision. A row's result does not depend on the others.
     """
@@ -80,6 +81,7 @@ class _NarrowPrefill:
     end: int
     before: int
     blocks: Tensor
+    dtype: torch.dtype
 
     def attend(self, cache: KVCache, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if self.before:
@@ -87,33 +89,33 @@ class _NarrowPrefill:
             keys, values = (t[0, :, : self.before + len(q)] for t in read)
         else:
             keys, values = k.transpose(0, 1), v.transpose(0, 1)
-        turned = keys.bfloat16().transpose(1, 2).contiguous()
-        values = values.bfloat16().contiguous()
+        keys = keys.to(self.dtype).contiguous()
+        values = values.to(self.dtype).transpose(1, 2).contiguous()
         count, heads, width = q.shape
         groups = heads // len(values)
-        scaled = (q * width**-0.5).bfloat16().view(count, -1, groups, width).permute(1, 2, 0, 3)
+        scaled = (q * width**-0.5).to(self.dtype).view(count, -1, groups, width).permute(1, 2, 0, 3)
         out = torch.empty_like(q)
         places = out.view(count, -1, groups, width).permute(1, 2, 0, 3)
-        for first in range(0, count, NARROW_ROWS):
-            rows = slice(first, min(first + NARROW_ROWS, count))
+        for first in range(0, count, BLOCK_ROWS):
+            rows = slice(first, min(first + BLOCK_ROWS, count))
             seen = self.before + rows.stop
-            scores = torch.bmm(scaled[:, :, rows].flatten(1, 2), turned[..., :seen])
+            scores = products(scaled[:, :, rows].flatten(1, 2), keys[:, :seen])
             scores = scores.view(len(values), groups, -1, seen)
-            scores[..., self.before + first :] += _later(rows.stop - first, q.device)
+            scores[..., self.before + first :] += _later(rows.stop - first, q.device, self.dtype)
             weights = scores.softmax(-1).flatten(1, 2)
             places[:, :, rows] = (
-                torch.bmm(weights, values[:, :seen])
+                products(weights, values[..., :seen])
                 .view(len(values), groups, -1, width)
                 .to(q.dtype)
             )
         return out
 
 
-@functools.lru_cache(maxsize=NARROW_ROWS)
-def _later(count: int, device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=BLOCK_ROWS)
+def _later(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Mask [count, count] to add to scores: no row sees a later one."""
     with torch.inference_mode(mode=False):
-        mask = torch.full((count, count), -math.inf, dtype=torch.bfloat16, device=device)
+        mask = torch.full((count, count), -math.inf, dtype=dtype, device=device)
         return mask.triu(1)
 
 
@@ -193,15 +195,17 @@ class PagedAttention:
 
     def _prefill_chunks(
         self, chunks: Sequence[Chunk], offset: int, *, narrow: bool
-    ) -> list[_Prefill | _NarrowPrefill]:
-        prefills: list[_Prefill | _NarrowPrefill] = []
+    ) -> list[_Prefill | _BlockPrefill]:
+        prefills: list[_Prefill | _BlockPrefill] = []
+        in_blocks = narrow or (ONEDNN and self._cache.keys.dtype == torch.float32)
+        dtype = torch.bfloat16 if narrow else torch.float32
         for chunk in chunks:
             blocks = chunk.sequence.blocks[: -(-chunk.end // self._cache.block_size)]
             table = torch.tensor(blocks, device=self._device)
             rows = offset, offset + chunk.count
             prefills.append(
-                _NarrowPrefill(*rows, chunk.start, table)
-                if narrow
+                _BlockPrefill(*rows, chunk.start, table, dtype)
+                if in_blocks and self._device.type == "cpu"
                 else _Prefill(*rows, table, self._causal(chunk))
             )
             offset += chunk.count

@@ -95,6 +95,7 @@ class Engine:
             if device.type == "cpu"
             else PicturesInStep(self._runner.encode)
         )
+        self._token_work = model.token_work
         self._scheduler = Scheduler(limits, self._pool, encoder)
         self._answers = Answers(preparer.tokenizer, stop_ids)
 
@@ -292,7 +293,8 @@ class Engine:
         }
         # more rows would decode in hardly more time: a picture now makes the next steps fuller
         few = plan.decode_tokens < self._limits.max_running // 2
-        self._pictures.start(images, idle=not plan.chunks, lends=few)
+        work = (plan.decode_tokens + plan.prefill_tokens) * self._token_work
+        self._pictures.start(images, work=work, lends=few)
         encoded = time.perf_counter()
         sampling, logits = self._forward(plan)
         decoded = time.perf_counter()

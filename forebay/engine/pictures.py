@@ -20,6 +20,9 @@ from forebay.engine.prepared import PreparedImage
 Encode = Callable[[Mapping[str, PreparedImage]], Mapping[str, Tensor]]
 """From pictures by their SHA-256 to their visual tokens."""
 
+LIGHT_WORK = 100_000_000
+"""Multiply-adds of a step up to which one thread does them about as fast as two, and in peace."""
+
 LONGEST_WAIT_S = 1.0
 """How long a step without other work waits for a picture; then another step does."""
 
@@ -38,12 +41,12 @@ class Encoded:
 class Pictures(Protocol):
     """Where an engine has its pictures encoded. Called by the thread that steps the engine."""
 
-    def start(self, images: Mapping[str, PreparedImage], *, idle: bool, lends: bool) -> None:
+    def start(self, images: Mapping[str, PreparedImage], *, work: int, lends: bool) -> None:
         """Begin to encode pictures.
 
         Args:
             images: by their SHA-256.
-            idle: the step has nothing else to do.
+            work: multiply-adds that the step has to do otherwise.
             lends: the step has time for a picture that would otherwise wait.
         """
         ...
@@ -64,9 +67,9 @@ class PicturesInStep:
         self._encode = encode
         self._done: dict[str, Tensor | None] = {}
 
-    def start(self, images: Mapping[str, PreparedImage], *, idle: bool, lends: bool) -> None:
+    def start(self, images: Mapping[str, PreparedImage], *, work: int, lends: bool) -> None:
         """See :class:`Pictures`."""
-        del idle, lends
+        del work, lends
         if images:
             self._done.update(self._encode(images))
 
@@ -91,18 +94,19 @@ class PicturesBeside:
         self._lane = _Lane(encode, self._beside)
         self._done: dict[str, Tensor | None] = {}
 
-    def start(self, images: Mapping[str, PreparedImage], *, idle: bool, lends: bool) -> None:
+    def start(self, images: Mapping[str, PreparedImage], *, work: int, lends: bool) -> None:
         """See :class:`Pictures`."""
-        mine = dict(images)
+        mine, idle = dict(images), work == 0
         own = dict([mine.popitem()]) if idle and mine else {}
         self._lane.put(mine)
         if not own and (idle or lends):
             own = self._lane.withdraw_last()
         if idle and not own:
             self._lane.wait()
-        self._share_threads()
         if own:
+            self._use(self._share)
             self._done.update(self._encode(own))
+        self._use(self._share if work > LIGHT_WORK else 1)
 
     def collect(self, wanted: Callable[[str], bool]) -> Encoded:
         """See :class:`Pictures`."""
@@ -111,11 +115,14 @@ class PicturesBeside:
         beside, seconds = self._lane.collect()
         return Encoded({**done, **dict.fromkeys(dropped), **beside}, seconds)
 
-    def _share_threads(self) -> None:
-        """Set the threads of this thread's products by whether the other one has work."""
-        share = max(1, self._threads - self._beside) if self._lane.busy else self._threads
-        if torch.get_num_threads() != share:
-            torch.set_num_threads(share)
+    @property
+    def _share(self) -> int:
+        """This thread's share of the threads, by whether the other one has work."""
+        return max(1, self._threads - self._beside) if self._lane.busy else self._threads
+
+    def _use(self, threads: int) -> None:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 class _Lane:

@@ -101,3 +101,18 @@ def test_every_server_gets_every_run_and_the_report_has_the_ratios(
     about = {"command": "", "machine": report.machine(), "parts": {"burst_tiny": raw}}
     table = report.table({**figures, **about})
     assert table.count("| burst50 |") == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kept_as": "int8", "reason": "asked for", "event": "quantization"}',
+        "[info     ] quantization                   kept_as=int8 reason='asked for'",
+    ],
+)
+def test_what_the_worker_says_of_its_quantization_is_read(tmp_path: Path, line: str) -> None:
+    log = tmp_path / "serve.log"
+    log.write_text(f"started\n{line}\nready\n", encoding="utf-8")
+    assert compare.said_quantization(log) == "int8"
+    log.write_text("started\n", encoding="utf-8")
+    assert compare.said_quantization(log) is None

@@ -117,13 +117,15 @@ def test_the_file_holds_the_keys_beside_the_raw_runs_and_the_table_is_beside_it(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "new" / "figures.json"
-    report.write(path, whole({"burst_small": small()}))
+    steps = {"1": {"split_s": {"vision": 3.0, "decode": 1.0}}, "about": {"seconds": 2.0}}
+    report.write(path, whole({"burst_small": small(), "steps": steps}))
     written = json.loads(path.read_text(encoding="utf-8"))
     assert set(report.TARGETS) < set(written)
     assert written["parts"]["burst_small"]["rounds"][1]["vllm"]["burst50"]["failed"] == 0
     table = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "| `burst50_small_vs_vllm` | 3 | >= 2 |" in table
     assert "| `kv_on_off` | - | >= 5 |" in table
+    assert "| 1 | 75.0% | 25.0% |" in table
     assert "| burst50 | vllm | 0.64 |" in table
     assert sorted(one.name for one in path.parent.iterdir()) == ["figures.json", "figures.md"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forebay.core.request import TaskId
-from forebay.engine.attention import NARROW_ROWS, PADDING, PagedAttention, packing_order
+from forebay.engine.attention import BLOCK_ROWS, PADDING, PagedAttention, packing_order
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk, Sequence
@@ -45,7 +45,7 @@ def test_a_ragged_batch_attends_as_each_sequence_alone(block_size: int) -> None:
 @pytest.mark.parametrize("block_size", [4, 16])
 def test_prefill_in_bfloat16_attends_alike(block_size: int) -> None:
     """Chunks of more rows than attend at once, from the start of a sequence and from its middle."""
-    lengths = [(0, 2), (0, 300), (40, 41), (7, 9), (150, 290), (1, 130), (0, NARROW_ROWS)]
+    lengths = [(0, 2), (0, 300), (40, 41), (7, 9), (150, 290), (1, 130), (0, BLOCK_ROWS)]
     assert _error(lengths, block_size, narrow=True) < 0.02
     assert _error(lengths, block_size) < 1e-5
 

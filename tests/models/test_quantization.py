@@ -282,6 +282,6 @@ def test_int8_is_refused_where_products_overflow(monkeypatch: pytest.MonkeyPatch
 def test_narrow_attention_is_the_wide_one_but_for_its_rounding() -> None:
     generator = torch.Generator().manual_seed(3)
     q, k, v = (torch.randn(2, 700, 2, 16, generator=generator) for _ in range(3))
-    expected, got = vision._attend(q, k, v), vision._attend_narrow(q, k, v)
+    expected, got = vision._attend(q, k, v), vision._attend_by_head(q, k, v, torch.bfloat16)
     assert (got - expected).norm() <= 0.02 * expected.norm()
-    assert torch.equal(vision._attend_narrow(q[:1], k[:1], v[:1]), got[:1])
+    assert torch.equal(vision._attend_by_head(q[:1], k[:1], v[:1], torch.bfloat16), got[:1])

@@ -42,11 +42,26 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name for it)
         """Map [..., in_features] to [..., out_features]."""
         if _onednn_pays(input, self.weight):
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
-                input, self.weight, self.bias, "none", [], ""
-            )
-            return out
+            return _onednn(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)
+
+
+def product(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return ``rows @ columns.T`` of [N, K] and [M, K]."""
+    return _onednn(rows, columns, None) if _onednn_pays(rows, columns) else rows @ columns.t()
+
+
+def products(rows: Tensor, columns: Tensor) -> Tensor:
+    """Return ``rows @ columns.T`` of each pair of [H, N, K] and [H, M, K], as [H, N, M]."""
+    if not _onednn_pays(rows[0], columns[0]):
+        return torch.bmm(rows, columns.transpose(1, 2))
+    pairs = zip(rows, columns, strict=True)
+    return torch.stack([_onednn(one, other.contiguous(), None) for one, other in pairs])
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001
+    return out
 
 
 def _onednn_pays(x: Tensor, weight: Tensor) -> bool:

@@ -48,6 +48,12 @@ class Glm4vModel(nn.Module):
         """The vision tower: ``visual(patches, grids) -> visual tokens``."""
         return self.model.visual
 
+    @property
+    def token_work(self) -> int:
+        """Multiply-adds of one token in the matrices of the decoder's layers."""
+        layers = self.model.language_model.layers
+        return sum(tensor.numel() for tensor in layers.state_dict().values())
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """Return the embeddings [T, hidden] of token ids [T]."""
         out: Tensor = self.model.language_model.embed_tokens(token_ids)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forebay.models.glm4v.config import VisionConfig
-from forebay.models.glm4v.layers import GatedMLP, Linear, RMSNorm, linear_of
+from forebay.models.glm4v.layers import ONEDNN, GatedMLP, Linear, RMSNorm, linear_of, product
 from forebay.models.varlen import Bounds, attend_packed
 
 Grid = tuple[int, int]
@@ -26,9 +26,9 @@ KEPT_LAYOUTS = 8
 KEPT_LAYOUT_BYTES = 8 * 2**20
 """How many pictures' layouts are kept, and the largest that is."""
 
-NARROW_FROM = 512
-NARROW_ROWS = 1296
-"""Patches from which a picture's attention is narrow, and how many attend at once."""
+BY_HEAD_FROM = 512
+BY_HEAD_ROWS = 1296
+"""Patches from which a picture's heads attend one by one, and how many attend at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class VisionAttention(nn.Module):
             return attended
         out = torch.empty_like(v) if len(grids.groups) > 1 else v
         for length, index in grids.groups:
-            attend = _attend_narrow if self.narrow and length >= NARROW_FROM else _attend
+            attend = _attend if length < BY_HEAD_FROM else self._attend_long
             if index is None:
                 parts = (t.unflatten(0, (-1, length)) for t in (q, k, v))
                 out = attend(*parts).reshape(count, self.heads, -1)
@@ -180,6 +180,13 @@ class VisionAttention(nn.Module):
         mixed: Tensor = self.proj(out.reshape(count, hidden))
         return mixed
 
+    def _attend_long(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.narrow:
+            return _attend_by_head(q, k, v, torch.bfloat16)
+        if ONEDNN and q.dtype == torch.float32 and not torch.is_grad_enabled():
+            return _attend_by_head(q, k, v, q.dtype)
+        return _attend(q, k, v)
+
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention over [pictures, length, heads, width], the same shape out."""
@@ -187,22 +194,22 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
-def _attend_narrow(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as :func:`_attend`, in bfloat16, the sums of the softmax in single precision.
+def _attend_by_head(q: Tensor, k: Tensor, v: Tensor, dtype: torch.dtype) -> Tensor:
+    """Attention as :func:`_attend`, in ``dtype``, the sums of the softmax in single precision.
 
     One head of one picture at a time: its scores stay in the cache, and a picture's result does
     not depend on the others.
     """
     out = torch.empty_like(v)
-    narrow = ((q * q.shape[-1] ** -0.5), k, v)
-    heads = (t.bfloat16().transpose(1, 2).contiguous().flatten(0, 1) for t in narrow)
+    parts = (q * q.shape[-1] ** -0.5).transpose(1, 2), k.transpose(1, 2), v.permute(0, 2, 3, 1)
+    heads = (part.to(dtype).contiguous().flatten(0, 1) for part in parts)
     places = out.transpose(1, 2).unbind(0)
     targets = [target for picture in places for target in picture.unbind(0)]
     for target, one, keys, values in zip(targets, *heads, strict=True):
         for rows, place in zip(
-            torch.split(one, NARROW_ROWS), torch.split(target, NARROW_ROWS), strict=True
+            torch.split(one, BY_HEAD_ROWS), torch.split(target, BY_HEAD_ROWS), strict=True
         ):
-            place.copy_((rows @ keys.t()).softmax(-1) @ values)
+            place.copy_(product(product(rows, keys).softmax(-1), values))
     return out
 
 
