@@ -3,7 +3,7 @@
 import os
 
 SPIN_COUNT = "20000"
-"""Torch's OpenMP threads spin so often for each other before they sleep: some tenths of a millisecond.
+"""Torch's OpenMP threads spin so often for each other before they sleep: tenths of a millisecond.
 
 Never to spin costs every product a wake-up: on two idle cores a request took 1.05 s without, 0.73 s
 so and 0.59 s with OpenMP's own three milliseconds. To spin for long holds up whoever shares the
