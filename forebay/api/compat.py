@@ -13,7 +13,7 @@ from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.route_docs import form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, sampling_form_of_texts, sampling_params
 from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
-from forebay.core.request import Priority, Role, TaskId
+from forebay.core.request import PRIORITY_FORMS, Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
 
 router = APIRouter(tags=["queue service"])
@@ -24,7 +24,7 @@ _FORM = form_body(
     {
         "image": {"type": "string", "format": "binary"},
         "prompt": {"type": "string"},
-        "priority": {"type": "string", "enum": [one.value for one in Priority]},
+        "priority": {"type": "string", "enum": list(PRIORITY_FORMS)},
         **inlined_properties(SamplingForm),
     },
     required=["image", "prompt"],
@@ -108,9 +108,8 @@ def _sampling_form(form: FormData) -> SamplingForm:
 
 
 def _priority(form: FormData) -> Priority:
-    given = form.get("priority", Priority.NORMAL)
+    given = form.get("priority", str(Priority.NORMAL))
     try:
-        return Priority(given)  # type: ignore[arg-type]  # an uploaded file is no priority either
+        return Priority.named(given if isinstance(given, str) else "a file")
     except ValueError as error:
-        names = ", ".join(Priority)
-        raise InvalidRequestError(f"priority must be one of {names}", param="priority") from error
+        raise InvalidRequestError(str(error), param="priority") from error

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, ClassVar, Final, NewType, Self
 
 from forebay.core.constraint import Constraint
 
@@ -20,12 +20,53 @@ Tenant = NewType("Tenant", str)
 DEFAULT_TENANT = Tenant("default")
 
 
-class Priority(StrEnum):
-    """Classes of urgency, the most urgent first."""
+class Priority(int):
+    """Urgency, from 0, the most urgent, to 9. Three levels have names that clients send.
 
-    VIP = "vip"
-    NORMAL = "normal"
-    BATCH = "batch"
+    Raises ValueError for a level that does not exist.
+    """
+
+    VIP: ClassVar[Priority]
+    NORMAL: ClassVar[Priority]
+    BATCH: ClassVar[Priority]
+    LEVELS: ClassVar[int] = 10
+
+    def __new__(cls, level: int) -> Self:
+        """Return the level."""
+        if not 0 <= level < cls.LEVELS:
+            raise ValueError(f"a priority is one of {cls.forms()}, not {level}")
+        return super().__new__(cls, level)
+
+    @classmethod
+    def named(cls, text: str) -> Priority:
+        """Read what a client sent: a name, or a level's number. Raises ValueError."""
+        if text in PRIORITY_NAMES:
+            return PRIORITY_NAMES[text]
+        if len(text) == 1 and text.isascii() and text.isdigit():
+            return cls(int(text))
+        raise ValueError(f"a priority is one of {cls.forms()}, not {text[:20]!r}")
+
+    @classmethod
+    def forms(cls) -> str:
+        """Return every accepted form, for a message."""
+        return f"{', '.join(PRIORITY_NAMES)}, or a number from 0 to {cls.LEVELS - 1}"
+
+    def __str__(self) -> str:
+        """Return the name, or the number where there is none."""
+        names = (name for name, priority in PRIORITY_NAMES.items() if priority == self)
+        return next(names, str(int(self)))
+
+
+Priority.VIP, Priority.NORMAL, Priority.BATCH = Priority(1), Priority(5), Priority(9)
+
+PRIORITY_NAMES: Final = {
+    "vip": Priority.VIP,
+    "normal": Priority.NORMAL,
+    "batch": Priority.BATCH,
+}
+
+PRIORITY_FORMS: Final = (*PRIORITY_NAMES, *(str(level) for level in range(Priority.LEVELS)))
+"""Everything that ``Priority.named`` reads."""
 
 
 class Role(StrEnum):

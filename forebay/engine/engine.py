@@ -17,7 +17,7 @@ from forebay.core.errors import (
     TaskExpiredError,
 )
 from forebay.core.events import EngineEvent, Failed, Finished, StepStats
-from forebay.core.request import InferenceRequest, Priority, TaskId, Terms
+from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.engine.answers import Answers
 from forebay.engine.device import default_dtype, device_named, model_dtype
 from forebay.engine.encoder_cache import EncoderCache
@@ -45,8 +45,6 @@ from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 from forebay.models.quantization import Quantization, choice_for
 from forebay.models.stop_ids import stop_ids_of
-
-URGENCY = {priority: at for at, priority in enumerate(Priority)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +389,7 @@ def _sequence(name: TaskId, prepared: PreparedRequest) -> Sequence:
         list(prepared.token_ids),
         prepared.spans,
         prepared.max_tokens,
-        urgency=URGENCY[prepared.terms.priority],
+        urgency=int(prepared.terms.priority),
         deadline=prepared.terms.deadline,
     )
 

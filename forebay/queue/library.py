@@ -59,7 +59,7 @@ class Library:
             "enqueue",
             task.task_id,
             task.tenant,
-            task.priority.value,
+            int(task.priority),
             task.request.model,
             request,
             task.cost.total,

@@ -30,8 +30,60 @@ STREAM_START = StreamId("0-0")
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What makes a request that is sent again the same one.
+
+    ``key``: chosen by the client, its tenant's own. ``digest``: of all that was asked; the same key
+    with another digest is refused.
+    """
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one tenant may have. None: no bound of its own.
+
+    ``max_waiting`` tasks and ``max_waiting_tokens`` of cost may wait at once. ``rate_per_s``: tasks
+    a second in the long run, ``burst`` of them at once.
+    """
+
+    max_waiting: int | None = None
+    max_waiting_tokens: int | None = None
+    rate_per_s: float | None = None
+    burst: int = 1
+
+
+class Reuse(StrEnum):
+    """How a task was spared its own run: by an answer kept, or by an equal task in flight."""
+
+    CACHED = "cached"
+    JOINED = "joined"
+
+
+@dataclass(frozen=True, slots=True)
+class SameAnswer:
+    """What tasks with an equal answer have in common; the door sets it at temperature 0 only.
+
+    ``digest``: of pictures, prompt, sampling and model, and of the tenant unless answers are
+    shared. ``read``: an answer kept, or an equal task in flight, will do. ``keep``: this one's
+    answer may serve others.
+    """
+
+    digest: str
+    read: bool = True
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task at the door. ``deadline_s``: seconds from now after which it must not start."""
+    """A task at the door.
+
+    ``deadline_s``: seconds from now after which it must not start; ``delay_s``: seconds from now
+    before which it must not. ``weight``: the tenant's share beside other tenants of the same
+    priority. ``webhook_url``: told of the task's end.
+    """
 
     task_id: TaskId
     request: InferenceRequest
@@ -39,14 +91,28 @@ class NewTask:
     tenant: Tenant = DEFAULT_TENANT
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
+    delay_s: float = 0.0
+    weight: float = 1.0
+    quota: Quota = field(default_factory=Quota)
+    idempotency: Idempotency | None = None
+    same: SameAnswer | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """The queue holds the task. ``position``: tasks ahead of it, as an estimate."""
+    """The queue holds the task.
+
+    ``task_id`` is an earlier task's where the idempotency key was known (``fresh`` is False then).
+    ``position``: tasks ahead of it, as an estimate. ``eta_s``: seconds until it is expected to
+    start, from measured token rates; None while nothing has been measured.
+    """
 
     task_id: TaskId
     position: int
+    eta_s: float | None = None
+    fresh: bool = True
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +146,11 @@ class TaskRecord:
     others: tuple[Choice, ...] = ()
     error: TaskError | None = None
     position: int | None = None  # tasks ahead, as an estimate; None unless the task waits
+    eta_s: float | None = None  # seconds until it is expected to start; None unless it waits
+    encoding_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    reuse: Reuse | None = None
 
 
 @dataclass(frozen=True, slots=True)

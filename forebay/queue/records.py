@@ -35,7 +35,7 @@ def to_lease(row: tuple[TaskId, Fence, int, int, str, str, int]) -> Lease | None
     try:
         parsed = InferenceRequest.from_dict(json.loads(request))
         deadline = math.inf if left_ms < 0 else time.monotonic() + left_ms / 1000
-        terms = Terms(Priority(priority), deadline)
+        terms = Terms(Priority(int(priority)), deadline)
     except (KeyError, TypeError, ValueError):
         return None
     return Lease(task_id, fence, parsed, cost_total=cost, deliveries=deliveries, terms=terms)
@@ -73,7 +73,7 @@ def to_record(task_id: TaskId, fields: Mapping[str, str], position: int) -> Task
         state=State(fields["state"]),
         model=fields["model"],
         tenant=Tenant(fields["tenant"]),
-        priority=Priority(fields["priority"]),
+        priority=Priority(int(fields["priority"])),
         created_s=int(fields["created"]) / 1000,
         leased_s=_seconds(fields.get("leased")),
         finished_s=_seconds(fields.get("finished")),

@@ -108,7 +108,7 @@ async def test_a_priority_is_kept_and_another_word_refused(door):
     vip = (await predict(door, picture(), priority="vip")).json()["task_id"]
     record = await door.queue.get(TaskId(vip))
     assert record is not None
-    assert record.priority is Priority.VIP
+    assert record.priority == Priority.VIP
     assert (await predict(door, picture(), priority="first")).status_code == 400
 
 

@@ -245,7 +245,7 @@ async def test_a_lease_says_how_urgent_its_task_is(queue: RedisQueue) -> None:
     await queue.enqueue(task("soon", deadline_s=60, priority=Priority.VIP))
     await queue.enqueue(task("whenever", priority=Priority.BATCH))
     soon, whenever = await queue.claim("w", 2, PLENTY)
-    assert soon.terms.priority is Priority.VIP
+    assert soon.terms.priority == Priority.VIP
     assert before + 55 < soon.terms.deadline <= time.monotonic() + 60
     assert whenever.terms == Terms(Priority.BATCH, math.inf)
 

@@ -28,7 +28,7 @@ from tests.queue.making import PLENTY, run_out, task
 
 T = TypeVar("T")
 LIMITS = QueueLimits(lease_s=600, max_deliveries=3)
-CLASSES = list(Priority)
+CLASSES = [Priority.VIP, Priority.NORMAL, Priority(7), Priority.BATCH]
 WORKERS = ("w1", "w2")
 TENANTS = ("acme", "blue")
 

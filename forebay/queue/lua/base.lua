@@ -1,7 +1,11 @@
 -- Shared by every function of the library: context, lines of waiting tasks, ends of tasks.
 -- VERSION and KEY come before this text; the loader writes them from schema.py.
 
-local PRIORITIES = { 'vip', 'normal', 'batch' }
+local PRIORITIES = { '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' }
+local WAITING = {}
+for at, class in ipairs(PRIORITIES) do
+  WAITING[at] = 'waiting:' .. class
+end
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
 
 -- ARGV of every function begins with lease_ms, max_deliveries, result_ttl_ms, dead_ttl_ms,
@@ -82,8 +86,7 @@ local function suspect(q, id, seq, cost, deadline)
 end
 
 local function waiting(q)
-  local counts =
-    redis.call('HMGET', key(q, 'meta'), 'waiting:vip', 'waiting:normal', 'waiting:batch')
+  local counts = redis.call('HMGET', key(q, 'meta'), unpack(WAITING))
   local total = redis.call('ZCARD', key(q, 'suspects'))
   for i = 1, #counts do
     total = total + number(counts[i])
