@@ -117,6 +117,32 @@ class QueueFullError(ForebayError):
     mend = "Wait for the seconds of Retry-After and send the request again."
 
 
+class RateLimitedError(ForebayError):
+    """The tenant sends faster than its rate allows; nothing of the request was kept."""
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
+    mend = "Wait for the seconds of Retry-After; send at a steadier pace."
+
+
+class TenantOverQuotaError(ForebayError):
+    """The tenant has as much waiting as it may; nothing of the request was kept."""
+
+    status = 429
+    code = "tenant_over_quota"
+    retryable = True
+    mend = "Wait for the seconds of Retry-After, until some of your own tasks have started."
+
+
+class IdempotencyConflictError(ForebayError):
+    """The idempotency key was used before, for a request that asked for something else."""
+
+    status = 409
+    code = "idempotency_conflict"
+    mend = "Use a new key for a new request; the same key only to repeat the very same one."
+
+
 class StorageFullError(ForebayError):
     """There is no room for the request's pictures; nothing of it was kept."""
 

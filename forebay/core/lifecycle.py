@@ -1,4 +1,8 @@
-"""The life of a task: every state, and every step from one to the next, in one table."""
+"""The life of a task: every state, and every step from one to the next, in one table.
+
+The queue's library is given this table with its text and refuses every step that is not in it; the
+diagram in the documentation is drawn from it.
+"""
 
 from __future__ import annotations
 
@@ -23,28 +27,37 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing can follow."""
-        return not TRANSITIONS[self]
+        """Whether it is an end for the client; only an operator can bring a dead letter back."""
+        return TRANSITIONS[self] <= {State.QUEUED}
+
+    @property
+    def held(self) -> bool:
+        """Whether a worker has the task in its hands."""
+        return self in HELD
 
 
-_RUNNING_ENDS = frozenset(
-    {State.FINISHED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD, State.QUEUED}
-)
+HELD = frozenset({State.LEASED, State.ENCODING, State.PREFILL, State.DECODE})
+"""A worker holds the task; the last three say how far its engine is."""
+
+_ENDS = frozenset({State.FINISHED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD})
+"""Ends of a task that was taken. One that waits may share the end of an equal task."""
+
+_FROM_A_WORKER = _ENDS | {State.QUEUED}
 """From a worker's hands a task ends, or goes back to the queue (lease lost, or released)."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.RECEIVED: frozenset({State.QUEUED, State.SHED, State.FAILED}),
-    State.QUEUED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED}),
-    State.LEASED: frozenset({State.ENCODING, State.PREFILL}) | _RUNNING_ENDS,
-    State.ENCODING: frozenset({State.PREFILL}) | _RUNNING_ENDS,
-    State.PREFILL: frozenset({State.DECODE}) | _RUNNING_ENDS,
-    State.DECODE: _RUNNING_ENDS,
+    State.QUEUED: frozenset({State.LEASED}) | _ENDS,
+    State.LEASED: frozenset({State.ENCODING, State.PREFILL}) | _FROM_A_WORKER,
+    State.ENCODING: frozenset({State.PREFILL}) | _FROM_A_WORKER,
+    State.PREFILL: frozenset({State.DECODE}) | _FROM_A_WORKER,
+    State.DECODE: _FROM_A_WORKER,
     State.FINISHED: frozenset(),
     State.SHED: frozenset(),
     State.CANCELLED: frozenset(),
     State.EXPIRED: frozenset(),
     State.FAILED: frozenset(),
-    State.DEAD: frozenset(),
+    State.DEAD: frozenset({State.QUEUED}),
 }
 
 

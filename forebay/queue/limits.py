@@ -12,9 +12,17 @@ class QueueLimits:
     """Caps and times of one queue. Every process of a queue should be given the same ones.
 
     ``max_waiting`` tasks and ``max_waiting_tokens`` (visual, text and output tokens together) may
-    wait; past either, ``enqueue`` refuses and names ``retry_after_s``. A lease runs ``lease_s``
-    without a heartbeat; a task is delivered at most ``max_deliveries`` times. Results are kept
-    for ``result_ttl_s``.
+    wait; past either, ``enqueue`` refuses. A refusal says when to come again from measured rates;
+    while nothing has been measured, after ``retry_after_s``.
+
+    The ``tenant_...`` ones are for each tenant whose tasks bring no quota of their own; None: no
+    bound. ``tenant_rate_per_s``: tasks a second in the long run, ``tenant_burst`` of them at once.
+
+    ``starvation_share``: share of the tokens given out that less urgent levels get while more
+    urgent ones wait; 0: none.
+
+    A lease runs ``lease_s`` without a heartbeat; a task is delivered at most ``max_deliveries``
+    times. Results are kept for ``result_ttl_s``.
     """
 
     max_waiting: int = 10_000
@@ -23,15 +31,22 @@ class QueueLimits:
     result_ttl_s: float = 3600.0
     max_deliveries: int = 3
     retry_after_s: float = 5.0
+    tenant_max_waiting: int | None = None
+    tenant_max_waiting_tokens: int | None = None
+    tenant_rate_per_s: float | None = None
+    tenant_burst: int = 1
+    starvation_share: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run. Raises ValueError."""
-        for name in ("max_waiting", "max_waiting_tokens", "max_deliveries"):
+        for name in ("max_waiting", "max_waiting_tokens", "max_deliveries", "tenant_burst"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         for name in ("lease_s", "result_ttl_s"):
             if getattr(self, name) < 0.01:
                 raise ValueError(f"{name} must be at least 0.01")
+        if not 0 <= self.starvation_share <= 1:
+            raise ValueError("starvation_share must be from 0 to 1")
 
     def script_args(self) -> tuple[int, int, int, int, int]:
         """Return the arguments that every function of the Lua library begins with."""

@@ -189,13 +189,23 @@ class HeartbeatReply:
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """Size of the queue now. ``oldest_s``: age of the longest-waiting task, 0 when empty."""
+    """Size of the queue now. ``oldest_s``: age of the longest-waiting task, 0 when empty.
+
+    ``delayed``: of the waiting ones, those that must not start yet. ``drained``: nothing is given
+    out. ``wait_s`` and ``eta_error_s``: how long tasks waited for their first lease, and by how
+    much the time told at the door was wrong, both means that fade within minutes; None while
+    nothing was measured.
+    """
 
     waiting: int
     leased: int
     dead: int
     waiting_tokens: int
     oldest_s: float = 0.0
+    delayed: int = 0
+    drained: bool = False
+    wait_s: float | None = None
+    eta_error_s: float | None = None
 
 
 class StreamKind(StrEnum):
@@ -242,25 +252,31 @@ class StreamWrite:
     """New text of one leased task, to be appended if ``fence`` is still the current one.
 
     ``text`` is the first answer's. One write a task in a call: a second one would be taken for a
-    repetition of the first.
+    repetition of the first. ``phases``: states that the task has entered since the last write,
+    each with the seconds since; a write may have nothing else.
     """
 
     task_id: TaskId
     fence: Fence
-    text: str
-    tokens: int
+    text: str = ""
+    tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     others: tuple[Piece, ...] = ()
+    phases: tuple[tuple[State, float], ...] = ()
 
 
 class Submitter(Protocol):
     """The door's side of the queue."""
 
     async def enqueue(self, task: NewTask) -> Enqueued:
-        """Keep the task. Raises QueueFullError (nothing is kept) or QueueUnavailableError.
+        """Keep the task; or return the one that its idempotency key names.
 
-        After the latter a server that did not answer in time may still have taken the task; it
-        then runs unseen.
+        Raises:
+            QueueFullError, TenantOverQuotaError, RateLimitedError: nothing is kept; each says when
+                to come again.
+            IdempotencyConflictError: the key was used for something else.
+            QueueUnavailableError: a server that did not answer in time may still have taken the
+                task; it then runs unseen, unless it is sent again under its idempotency key.
         """
         ...
 

@@ -11,10 +11,15 @@ from typing import Any
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
+from forebay.queue.library_door import DepthRow, Description, Verdict
+from forebay.queue.library_worker import LeaseRow
 from forebay.queue.ports import (
+    Enqueued,
     Fence,
     Lease,
     Outcome,
+    QueueDepth,
+    Reuse,
     StreamEntry,
     StreamId,
     StreamKind,
@@ -29,16 +34,43 @@ def request_to_json(request: InferenceRequest) -> str:
     return json.dumps(request.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
-def to_lease(row: tuple[TaskId, Fence, int, int, str, str, int]) -> Lease | None:
+def to_lease(row: LeaseRow) -> Lease | None:
     """Read one row of a claim; None when its request was not written by a release we can read."""
-    task_id, fence, deliveries, cost, request, priority, left_ms = row
     try:
-        parsed = InferenceRequest.from_dict(json.loads(request))
-        deadline = math.inf if left_ms < 0 else time.monotonic() + left_ms / 1000
-        terms = Terms(Priority(int(priority)), deadline)
+        parsed = InferenceRequest.from_dict(json.loads(row.request))
+        deadline = math.inf if row.left_ms < 0 else time.monotonic() + row.left_ms / 1000
+        terms = Terms(Priority(row.priority), deadline)
     except (KeyError, TypeError, ValueError):
         return None
-    return Lease(task_id, fence, parsed, cost_total=cost, deliveries=deliveries, terms=terms)
+    return Lease(
+        row.task_id, row.fence, parsed, cost_total=row.cost, deliveries=row.deliveries, terms=terms
+    )
+
+
+def to_enqueued(verdict: Verdict) -> Enqueued:
+    """Read what the library said of a task that it has."""
+    return Enqueued(
+        TaskId(verdict.where),
+        position=max(0, verdict.position),
+        eta_s=_known(verdict.eta_ms),
+        fresh=verdict.fresh,
+        reuse=Reuse(verdict.reuse) if verdict.reuse else None,
+    )
+
+
+def to_depth(row: DepthRow) -> QueueDepth:
+    """Read what the library said of the queue's size."""
+    return QueueDepth(
+        row.waiting,
+        row.leased,
+        row.dead,
+        row.tokens,
+        oldest_s=row.oldest_ms / 1000,
+        delayed=row.delayed,
+        drained=bool(row.drained),
+        wait_s=_known(row.wait_ms),
+        eta_error_s=_known(row.eta_error_ms),
+    )
 
 
 def outcome_row(outcome: Outcome) -> tuple[TaskId, Fence, str, str, str, str, str, str]:
@@ -56,21 +88,24 @@ def outcome_row(outcome: Outcome) -> tuple[TaskId, Fence, str, str, str, str, st
     )
 
 
-def write_row(write: StreamWrite) -> tuple[TaskId, Fence, str, int, str]:
+def write_row(write: StreamWrite) -> tuple[TaskId, Fence, str, int, str, str]:
     """Return the arguments of ``append`` for one write."""
     others = [(one.index, one.text, one.logprobs) for one in write.others]
     more = _more_to_text(write.logprobs, others)
-    return write.task_id, write.fence, write.text, write.tokens, more
+    phases = ",".join(f"{state}:{max(0, round(ago * 1000))}" for state, ago in write.phases)
+    return write.task_id, write.fence, write.text, write.tokens, more, phases
 
 
-def to_record(task_id: TaskId, fields: Mapping[str, str], position: int) -> TaskRecord:
-    """Read a task's hash; ``position`` is negative unless the task waits."""
+def to_record(task_id: TaskId, found: Description) -> TaskRecord:
+    """Read what the library said of one task."""
+    fields = found.fields
     code = fields.get("code")
     logprobs, others = _more_from_text(fields.get("more"))
     reasons = _reasons(fields.get("reason"))
+    state = State(fields["state"])
     return TaskRecord(
         task_id=task_id,
-        state=State(fields["state"]),
+        state=state,
         model=fields["model"],
         tenant=Tenant(fields["tenant"]),
         priority=Priority(int(fields["priority"])),
@@ -78,7 +113,7 @@ def to_record(task_id: TaskId, fields: Mapping[str, str], position: int) -> Task
         leased_s=_seconds(fields.get("leased")),
         finished_s=_seconds(fields.get("finished")),
         deliveries=int(fields["deliveries"]),
-        text=fields.get("text"),
+        text=found.text if state is State.FINISHED else None,
         finish_reason=reasons[0] if reasons else None,
         usage=_usage_from_text(fields.get("usage")),
         logprobs=logprobs,
@@ -87,7 +122,12 @@ def to_record(task_id: TaskId, fields: Mapping[str, str], position: int) -> Task
             for (text, raw), reason in zip(others, reasons[1:], strict=True)
         ),
         error=TaskError(code, fields.get("message", "")) if code else None,
-        position=position if position >= 0 else None,
+        position=found.position if found.position >= 0 else None,
+        eta_s=_known(found.eta_ms),
+        encoding_s=_seconds(fields.get("encoding")),
+        prefill_s=_seconds(fields.get("prefill")),
+        decode_s=_seconds(fields.get("decode")),
+        reuse=Reuse(fields["reuse"]) if "reuse" in fields else None,
     )
 
 
@@ -150,6 +190,11 @@ def _usage_from_text(text: str | None) -> Usage | None:
         return None
     prompt, completion = text.split(",")
     return Usage(prompt_tokens=int(prompt), completion_tokens=int(completion))
+
+
+def _known(milliseconds: int) -> float | None:
+    """Read a time for which -1 means that nobody knows it."""
+    return milliseconds / 1000 if milliseconds >= 0 else None
 
 
 def _seconds(milliseconds: str | None) -> float | None:

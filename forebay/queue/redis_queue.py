@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from forebay.core.errors import QueueFullError
+from forebay.core.errors import (
+    ForebayError,
+    IdempotencyConflictError,
+    QueueFullError,
+    RateLimitedError,
+    TenantOverQuotaError,
+)
 from forebay.core.request import TaskId
 from forebay.queue.connection import (
     LONGEST_BLOCK_S,
@@ -17,7 +24,9 @@ from forebay.queue.connection import (
     unavailable,
     verify_server,
 )
-from forebay.queue.library import LeaseRow, Library
+from forebay.queue.library import Library
+from forebay.queue.library_door import Verdict
+from forebay.queue.library_worker import LeaseRow
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
     Enqueued,
@@ -30,7 +39,14 @@ from forebay.queue.ports import (
     TaskError,
     TaskRecord,
 )
-from forebay.queue.records import outcome_row, request_to_json, to_lease, to_record
+from forebay.queue.records import (
+    outcome_row,
+    request_to_json,
+    to_depth,
+    to_enqueued,
+    to_lease,
+    to_record,
+)
 from forebay.queue.schema import Keys
 
 
@@ -48,6 +64,7 @@ class RedisQueue:
         self._library = Library(redis, self._keys, self._limits)
         self._last_wake = "0-0"
         self._unanswered_claims: dict[str, str] = {}
+        self._due_at = math.inf
 
     async def start(self) -> None:
         """Verify the server and load the library.
@@ -63,21 +80,21 @@ class RedisQueue:
         request = request_to_json(task.request)
         async with unavailable("taking a task"):
             try:
-                verdict, where, there = await self._library.enqueue(task, request)
+                verdict = await self._library.enqueue(task, request)
             except OutOfMemoryError as error:
-                raise self._full("The queue's server has no memory left.") from error
-        if verdict == "full":
-            raise self._full(f"The queue is full: {there} {where} are waiting.")
-        return Enqueued(task.task_id, position=max(0, int(where)))
-
-    def _full(self, message: str) -> QueueFullError:
-        return QueueFullError(message, retry_after=self._limits.retry_after_s)
+                raise QueueFullError(
+                    "The queue's server has no memory left.",
+                    retry_after=self._limits.retry_after_s,
+                ) from error
+        if verdict.kind != "ok":
+            raise _refusal(verdict)
+        return to_enqueued(verdict)
 
     async def get(self, task_id: TaskId) -> TaskRecord | None:
         """Return what is known of a task, with its position while it waits."""
         async with unavailable("reading a task"):
             found = await self._library.describe(task_id)
-        return to_record(task_id, *found) if found else None
+        return to_record(task_id, found) if found else None
 
     async def cancel(self, task_id: TaskId) -> bool:
         """End a waiting task now; ask a leased one's worker to drop it."""
@@ -87,8 +104,7 @@ class RedisQueue:
     async def depth(self) -> QueueDepth:
         """Return the queue's size; leases and deadlines that ran out are seen to first."""
         async with unavailable("measuring the queue"):
-            waiting, leased, dead, tokens, oldest_ms = await self._library.depth()
-        return QueueDepth(waiting, leased, dead, tokens, oldest_ms / 1000)
+            return to_depth(await self._library.depth())
 
     async def workers(self) -> int:
         """Return how many workers were heard of within one lease."""
@@ -108,7 +124,8 @@ class RedisQueue:
         """
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
         async with unavailable("claiming tasks"):
-            rows = await self._library.claim(worker, limit, free_tokens, nonce)
+            rows, due_ms = await self._library.claim(worker, limit, free_tokens, nonce)
+        self._due_at = asyncio.get_running_loop().time() + due_ms / 1000 if due_ms >= 0 else math.inf
         leases = [lease for row in rows if (lease := to_lease(row)) is not None]
         if len(leases) < len(rows):
             await self._fail_unreadable(rows, {lease.task_id for lease in leases})
@@ -122,9 +139,12 @@ class RedisQueue:
         )
 
     async def wait_for_work(self, timeout_s: float) -> None:
-        """Return when work has arrived since the last wait, or after ``timeout_s``."""
+        """Return when work has arrived since the last wait, or after ``timeout_s``.
+
+        It also returns when a delayed task is due that the last claim knew of.
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        until = min(loop.time() + timeout_s, self._due_at)
         wake = self._keys.wake
         while (left := until - loop.time()) > 0:
             async with unavailable("waiting for work"):
@@ -167,3 +187,22 @@ class RedisQueue:
         """Return the tasks of a worker known to be dead, now rather than at lease expiry."""
         async with unavailable("reaping a worker's leases"):
             return await self._library.reap(worker)
+
+
+def _refusal(verdict: Verdict) -> ForebayError:
+    """Return the error that tells the client what the library refused."""
+    retry_s = verdict.retry_ms / 1000
+    there = f"{verdict.there} {verdict.where} are waiting"
+    match verdict.kind:
+        case "conflict":
+            return IdempotencyConflictError(
+                f"This idempotency key belongs to task {verdict.where}, which asked for other things."
+            )
+        case "rate":
+            return RateLimitedError(
+                "This tenant sends faster than it may.", retry_after=retry_s
+            )
+        case "quota":
+            return TenantOverQuotaError(f"Of this tenant {there}.", retry_after=retry_s)
+        case _:
+            return QueueFullError(f"The queue is full: {there}.", retry_after=retry_s)

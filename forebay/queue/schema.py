@@ -10,32 +10,41 @@ from dataclasses import dataclass
 from forebay.core.request import TaskId
 
 KEY_NAMES: dict[str, str] = {
-    "meta": "meta",  # HASH: waiting per class, waiting tokens, last seq, clock per class
-    "task": "t:",  # HASH per task: state, tenant, priority, request, fence, deliveries, result
-    "line": "l:",  # ZSET per class and tenant: task -> seq (order of arrival)
-    "ring": "ring:",  # ZSET per class: tenant -> virtual time
+    "meta": "meta",  # HASH: counters of what waits and runs, turns of the levels, measured rates
+    "task": "t:",  # HASH per task: state, tenant, priority, fence, deliveries, result
+    "body": "q:",  # STRING per task: its request; from the end on, the answer's text
+    "line": "l:",  # ZSET per level and tenant: task -> seq (order of arrival)
+    "ring": "ring:",  # ZSET per level: tenant -> virtual time
+    "tenants": "tenants",  # HASH: n:<tenant> -> its waiting tasks, c:<tenant> -> their cost
     "suspects": "suspects",  # ZSET: task -> seq; their worker died, so they are delivered alone
     "solo": "solo",  # SET: suspects that are leased now
     "leases": "leases",  # ZSET: task -> time when its lease runs out, ms
     "deadlines": "deadlines",  # ZSET: waiting task -> time after which it must not start, ms
+    "delayed": "delayed",  # ZSET: waiting task -> time before which it must not start, ms
     "dead": "dead",  # ZSET: dead letter -> time of death, ms
     "workers": "workers",  # ZSET: worker -> last sign of life, ms
     "held": "w:",  # SET per worker: tasks that it has leased
     "claim": "c:",  # STRING per worker: nonce of the last claim that leased something
+    "idem": "idem:",  # STRING per tenant and idempotency key: task, digest of what was asked
+    "rate": "rate:",  # STRING per tenant: when its next task would be exactly on time, ms
     "stream": "s:",  # STREAM per task: its tokens
     "wake": "wake",  # STREAM of one entry: its id changes when work arrives
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 
 LIVE_KEYS: dict[str, str] = {
-    "meta": "counters of the waiting tasks; a constant handful of fields",
+    "meta": "counters of the queue; a constant handful of fields",
     "task": "a task that has not ended; the last transition sets its TTL",
+    "body": "the request of a task that has not ended",
+    "idem": "of a task that has not ended",
     "line": "index of waiting tasks; empty lines vanish by themselves",
     "ring": "turns of the tenants that have, or had a moment ago, waiting tasks",
+    "tenants": "counters of the tenants that have waiting tasks; the others have no field",
     "suspects": "index of waiting tasks",
     "solo": "index of leased tasks",
     "leases": "index of leased tasks",
     "deadlines": "index of waiting tasks",
+    "delayed": "index of waiting tasks",
     "wake": "one entry, replaced and never added to",
 }
 """The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
@@ -88,6 +97,10 @@ class Keys:
     def task(self, task_id: TaskId) -> str:
         """What is known of one task."""
         return self.prefix + KEY_NAMES["task"] + task_id
+
+    def body(self, task_id: TaskId) -> str:
+        """The request of one task, or its answer."""
+        return self.prefix + KEY_NAMES["body"] + task_id
 
     def stream(self, task_id: TaskId) -> str:
         """The tokens of one task."""

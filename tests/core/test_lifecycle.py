@@ -37,5 +37,11 @@ def test_the_final_states_are_the_six_ends():
     }
 
 
+def test_nothing_but_an_operators_retry_follows_an_end():
+    after_ends = {state: TRANSITIONS[state] for state in State if state.final}
+    assert after_ends.pop(State.DEAD) == {State.QUEUED}
+    assert not any(after_ends.values())
+
+
 def test_nothing_follows_a_result():
     assert not any(can_follow(State.FINISHED, after) for after in State)

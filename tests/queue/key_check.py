@@ -5,13 +5,15 @@ from __future__ import annotations
 from redis.asyncio import Redis
 
 from forebay.core.lifecycle import State
+from forebay.core.request import TaskId
 from forebay.queue.schema import KEY_NAMES, LIVE_KEYS, Keys
 
 
 async def find_leaks(redis: Redis, keys: Keys) -> list[str]:
     """Return the keys without TTL that schema.py does not except, and excepted ones out of use.
 
-    A task may lack a TTL only while an index that a worker or a sweep reads still names it.
+    What is kept for a task may lack a TTL only while an index that a worker or a sweep reads still
+    names the task.
     """
     leaks = []
     indexed = await _indexed_tasks(redis, keys)
@@ -24,17 +26,25 @@ async def find_leaks(redis: Redis, keys: Keys) -> list[str]:
         kind = keys.kind(key)
         if kind not in LIVE_KEYS:
             leaks.append(key)
-        elif kind == "task":
-            task_id = key.removeprefix(keys.prefix + KEY_NAMES["task"])
-            state = State(await redis.hget(key, "state"))
-            if state.final or task_id not in indexed:
+        elif (task_id := await _task_of(redis, keys, key, kind)) is not None:
+            state = await redis.hget(keys.task(task_id), "state")
+            if state is None or State(state).final or task_id not in indexed:
                 leaks.append(f"{key} ({state}, in no index)")
     return leaks
 
 
+async def _task_of(redis: Redis, keys: Keys, key: str, kind: str) -> TaskId | None:
+    """Return the task for which this key is kept, if it is for one."""
+    if kind == "idem":
+        return TaskId(str(await redis.get(key)).split(" ")[0])
+    if kind in ("task", "body"):
+        return TaskId(key.removeprefix(keys.prefix + KEY_NAMES[kind]))
+    return None
+
+
 async def _indexed_tasks(redis: Redis, keys: Keys) -> set[str]:
     tasks: set[str] = set()
-    for kind in ("suspects", "leases"):
+    for kind in ("suspects", "leases", "delayed"):
         tasks |= set(await redis.zrange(keys.prefix + KEY_NAMES[kind], 0, -1))
     async for line in redis.scan_iter(match=keys.prefix + KEY_NAMES["line"] + "*"):
         tasks |= set(await redis.zrange(line, 0, -1))

@@ -70,7 +70,7 @@ async def test_tasks_of_a_tenant_come_in_the_order_of_arrival(queue: RedisQueue)
 
 async def test_vip_comes_before_normal_before_batch(queue: RedisQueue) -> None:
     for priority in (Priority.BATCH, Priority.NORMAL, Priority.VIP):
-        await queue.enqueue(task(priority.value, priority=priority))
+        await queue.enqueue(task(str(priority), priority=priority))
     assert names(await queue.claim("w", 10, PLENTY)) == ["vip", "normal", "batch"]
 
 

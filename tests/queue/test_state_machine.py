@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from forebay.core.lifecycle import TRANSITIONS, State, can_follow
+from forebay.core.lifecycle import State, can_follow
 from forebay.core.request import Priority, TaskId
 from forebay.queue.connection import connect
 from forebay.queue.embedded import EmbeddedValkey
@@ -336,7 +336,7 @@ TERMINAL = {
 
 
 def test_the_model_ends_every_final_state_but_those_before_the_queue() -> None:
-    final = {state for state, after in TRANSITIONS.items() if not after}
+    final = {state for state in State if state.final}
     assert set(TERMINAL) == final - {State.SHED}
 
 

@@ -175,7 +175,7 @@ async def test_an_append_sent_twice_is_written_once(
     queue: RedisQueue, streams: RedisTokenStreams
 ) -> None:
     lease = await lease_of(queue)
-    row = (lease.task_id, lease.fence, "x", 1, "")
+    row = (lease.task_id, lease.fence, "x", 1, "", "")
     for nonce in ("n1", "n1", "n2"):
         await streams._library.append(nonce, [row])
     await queue.finish([answer(lease)])

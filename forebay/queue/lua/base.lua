@@ -1,11 +1,19 @@
--- Shared by every function of the library: context, lines of waiting tasks, ends of tasks.
--- VERSION and KEY come before this text; the loader writes them from schema.py.
+-- Shared by every function of the library: context, counters, what is known of a task.
+-- VERSION, KEY, FOLLOWS (the transition table) and HELD (states in a worker's hands) come before
+-- this text; the loader writes them.
 
-local PRIORITIES = { '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' }
-local WAITING = {}
-for at, class in ipairs(PRIORITIES) do
-  WAITING[at] = 'waiting:' .. class
-end
+-- Where later parts take part in the life of a task. Lists of functions, called in order.
+local ON_ENQUEUE = {} -- f(q, task): before any cap; a reply ends the enqueue, nil lets it go on
+local ON_KEEP = {} -- f(q, task): the task's hash and body have just been written
+local ON_CLOSE = {} -- f(q, id, state, t): the task has ended; t: what load() read before
+-- What load() reads of a task, as t[name]; a part that needs a field in ON_CLOSE adds its name.
+local FIELDS = {
+  'state', 'tenant', 'priority', 'cost', 'seq', 'fence', 'deliveries', 'deadline', 'weight',
+  'worker', 'cancel', 'eta', 'idem', 'reuse',
+}
+local NUMBERS = { cost = 0, seq = 0, fence = 0, deliveries = 0, deadline = 0, weight = 1 }
+
+local LEVELS = 10
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
 
 -- ARGV of every function begins with lease_ms, max_deliveries, result_ttl_ms, dead_ttl_ms,
@@ -22,6 +30,8 @@ local function open(keys, args)
     ttl_ms = tonumber(args[3]),
     dead_ttl_ms = tonumber(args[4]),
     stream_ttl_ms = tonumber(args[5]),
+    changed = {},
+    tenants = {},
   }
 end
 
@@ -35,12 +45,86 @@ local function line_key(q, priority, tenant)
   return key(q, 'line', priority .. ':' .. tenant)
 end
 
-local function read(q, id, ...)
-  return redis.call('HMGET', key(q, 'task', id), ...)
-end
-
 local function number(value)
   return tonumber(value) or 0
+end
+
+local function by_name(flat)
+  local named = {}
+  for i = 1, #flat, 2 do
+    named[flat[i]] = flat[i + 1]
+  end
+  return named
+end
+
+-- Counters of the queue: read once a call, kept in q, written once by flush().
+local function count(q, name)
+  if not q.meta then
+    q.meta = by_name(redis.call('HGETALL', key(q, 'meta')))
+  end
+  return number(q.meta[name])
+end
+
+local function put(q, name, value)
+  if count(q, name) ~= value then
+    q.meta[name] = value
+    q.changed[name] = value
+  end
+end
+
+local function bump(q, name, by)
+  put(q, name, count(q, name) + by)
+end
+
+local function flush_tenant(q, tenant, by)
+  local tenants = key(q, 'tenants')
+  if redis.call('HINCRBY', tenants, 'n:' .. tenant, by.tasks) <= 0 then
+    redis.call('HDEL', tenants, 'n:' .. tenant, 'c:' .. tenant)
+  else
+    redis.call('HINCRBY', tenants, 'c:' .. tenant, by.tokens)
+  end
+end
+
+-- Every function ends with it; see register.lua.
+local function flush(q)
+  local flat = {}
+  for name, value in pairs(q.changed) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  if #flat > 0 then
+    redis.call('HSET', key(q, 'meta'), unpack(flat))
+  end
+  for tenant, by in pairs(q.tenants) do
+    if by.tasks ~= 0 or by.tokens ~= 0 then
+      flush_tenant(q, tenant, by)
+    end
+  end
+end
+
+local function with_numbers(t)
+  for name, default in pairs(NUMBERS) do
+    t[name] = tonumber(t[name]) or default
+  end
+  return t
+end
+
+-- What is known of a task, by FIELDS; t.state is nil for an unknown one.
+local function load(q, id)
+  local values = redis.call('HMGET', key(q, 'task', id), unpack(FIELDS))
+  local t = {}
+  for i, name in ipairs(FIELDS) do
+    t[name] = values[i] or nil
+  end
+  return with_numbers(t)
+end
+
+-- Every change of a state passes here.
+local function step(t, after)
+  if not (FOLLOWS[t.state] and FOLLOWS[t.state][after]) then
+    error('no task goes from ' .. tostring(t.state) .. ' to ' .. after)
+  end
+  t.state = after
 end
 
 -- A hint for blocked workers. A stream rather than a list: every waiting worker sees it, and one
@@ -49,147 +133,9 @@ local function wake(q)
   redis.call('XADD', key(q, 'wake'), 'MAXLEN', 1, '*', 'w', '')
 end
 
-local function say(q, id, ...)
+local function say(q, id, ttl_ms, ...)
   local stream = key(q, 'stream', id)
   local entry = redis.call('XADD', stream, '*', ...)
-  redis.call('PEXPIRE', stream, q.stream_ttl_ms)
+  redis.call('PEXPIRE', stream, ttl_ms)
   return entry
-end
-
--- Put a task into its tenant's line. A tenant without work starts at the ring's clock: being away
--- earns nothing; one whose last tag lies ahead keeps it: leaving and coming back earns nothing.
-local function join(q, id, tenant, priority, seq, cost)
-  redis.call('ZADD', line_key(q, priority, tenant), seq, id)
-  local clock = redis.call('HGET', key(q, 'meta'), 'clock:' .. priority) or 0
-  redis.call('ZADD', key(q, 'ring', priority), 'NX', clock, tenant)
-  redis.call('HINCRBY', key(q, 'meta'), 'waiting:' .. priority, 1)
-  redis.call('HINCRBY', key(q, 'meta'), 'tokens', cost)
-end
-
--- Take a waiting task out of wherever it waits.
-local function leave(q, id, tenant, priority, cost)
-  if redis.call('ZREM', line_key(q, priority, tenant), id) == 1 then
-    redis.call('HINCRBY', key(q, 'meta'), 'waiting:' .. priority, -1)
-  else
-    redis.call('ZREM', key(q, 'suspects'), id)
-  end
-  redis.call('HINCRBY', key(q, 'meta'), 'tokens', -cost)
-  redis.call('ZREM', key(q, 'deadlines'), id)
-end
-
-local function suspect(q, id, seq, cost, deadline)
-  redis.call('ZADD', key(q, 'suspects'), seq, id)
-  redis.call('HINCRBY', key(q, 'meta'), 'tokens', cost)
-  if deadline > 0 then
-    redis.call('ZADD', key(q, 'deadlines'), deadline, id)
-  end
-end
-
-local function waiting(q)
-  local counts = redis.call('HMGET', key(q, 'meta'), unpack(WAITING))
-  local total = redis.call('ZCARD', key(q, 'suspects'))
-  for i = 1, #counts do
-    total = total + number(counts[i])
-  end
-  return total, counts
-end
-
--- The last word on a task: its state, its terminal stream entry and its time to live, at once.
--- `fields`: hash fields of the result; `entry`: fields of the stream entry.
-local function close(q, id, state, fields, entry)
-  local task = key(q, 'task', id)
-  redis.call('HSET', task, 'state', state, 'finished', q.now, unpack(fields))
-  if state == 'dead' then
-    redis.call('ZADD', key(q, 'dead'), q.now, id)
-    redis.call('PEXPIRE', key(q, 'dead'), q.dead_ttl_ms)
-    redis.call('PEXPIRE', task, q.dead_ttl_ms)
-  else
-    redis.call('HDEL', task, 'request', 'cancel', 'nonce', 'append')
-    redis.call('PEXPIRE', task, q.ttl_ms)
-  end
-  say(q, id, unpack(entry))
-  redis.call('PEXPIRE', key(q, 'stream', id), q.ttl_ms)
-end
-
-local function close_error(q, id, state, code, message)
-  local kind = state == 'cancelled' and 'cancelled' or 'error'
-  close(
-    q,
-    id,
-    state,
-    { 'code', code, 'message', message },
-    { 'k', kind, 'code', code, 'message', message }
-  )
-end
-
-local function cancelled(q, id)
-  close_error(q, id, 'cancelled', 'cancelled', 'The task was cancelled.')
-end
-
-local function expired(q, id)
-  close_error(q, id, 'expired', 'expired', 'The deadline passed before the task could start.')
-end
-
--- Take a task out of its worker's hands. The fence rises, so whatever that worker still writes
--- is refused from here on.
-local function unlease(q, id, worker)
-  redis.call('ZREM', key(q, 'leases'), id)
-  redis.call('SREM', key(q, 'solo'), id)
-  if worker then
-    redis.call('SREM', key(q, 'held', worker), id)
-  end
-end
-
--- A worker died with this task in its hands, or lost it, or says `why` its delivery came to nothing.
--- The task may be the cause, so it waits apart and is delivered alone from now on.
-local function lost(q, id, why)
-  local t = read(q, id, 'state', 'worker', 'deliveries', 'cancel', 'seq', 'cost', 'deadline')
-  unlease(q, id, t[2])
-  if t[1] ~= 'leased' then
-    return false
-  end
-  redis.call('HINCRBY', key(q, 'task', id), 'fence', 1)
-  local deadline = number(t[7])
-  if t[4] then
-    cancelled(q, id)
-  elseif number(t[3]) >= q.max_deliveries then
-    close_error(
-      q,
-      id,
-      'dead',
-      'dead_letter',
-      'Delivered '
-        .. t[3]
-        .. ' times, and each time its worker died or lost it.'
-        .. (why and ' The last time: ' .. why .. '.' or '')
-    )
-  elseif deadline > 0 and deadline <= q.now then
-    expired(q, id)
-  else
-    redis.call('HSET', key(q, 'task', id), 'state', 'queued')
-    suspect(q, id, t[5], number(t[6]), deadline)
-    wake(q)
-  end
-  return true
-end
-
--- Work that is due by the clock: leases that ran out, deadlines that passed, workers long silent.
-local function sweep(q)
-  local due =
-    redis.call('ZRANGEBYSCORE', key(q, 'leases'), '-inf', q.now, 'LIMIT', 0, SWEEP_LIMIT)
-  for _, id in ipairs(due) do
-    lost(q, id)
-  end
-  due = redis.call('ZRANGEBYSCORE', key(q, 'deadlines'), '-inf', q.now, 'LIMIT', 0, SWEEP_LIMIT)
-  for _, id in ipairs(due) do
-    local t = read(q, id, 'tenant', 'priority', 'cost')
-    if t[1] then
-      leave(q, id, t[1], t[2], number(t[3]))
-      expired(q, id)
-    else
-      redis.call('ZREM', key(q, 'deadlines'), id) -- its hash was deleted by hand
-    end
-  end
-  redis.call('ZREMRANGEBYSCORE', key(q, 'workers'), '-inf', q.now - 10 * q.lease_ms)
-  redis.call('ZREMRANGEBYSCORE', key(q, 'dead'), '-inf', q.now - q.dead_ttl_ms)
 end

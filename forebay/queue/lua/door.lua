@@ -1,82 +1,137 @@
 -- The door's side: enqueue, describe, cancel, depth.
 
--- Tasks ahead, as an estimate that costs O(log n): suspects and more urgent classes whole, and of
--- the own class what a fair turn for every tenant lets pass, at most all of it.
-local function position(q, id, tenant, priority)
-  local total, counts = waiting(q)
-  local rank = redis.call('ZRANK', line_key(q, priority, tenant), id)
-  if not rank then
-    return redis.call('ZRANK', key(q, 'suspects'), id) or -1
-  end
-  local ahead = redis.call('ZCARD', key(q, 'suspects'))
-  for i, class in ipairs(PRIORITIES) do
-    if class == priority then
-      local tenants = redis.call('ZCARD', key(q, 'ring', class))
-      return ahead + math.max(rank, math.min(number(counts[i]) - 1, rank * tenants))
-    end
-    ahead = ahead + number(counts[i])
-  end
-  return total
+-- A refusal keeps nothing: what it is about, how much there is of it, and when to come again.
+local function refusal(kind, what, there, retry_ms)
+  return { kind, what, there, math.ceil(retry_ms) }
 end
 
--- args: id, tenant, priority, model, request, cost, deadline in ms from now (0: none),
--- max_waiting, max_waiting_tokens. Enqueueing an id again changes nothing, so a retry is safe.
-local function enqueue(keys, args)
-  local q = open(keys, args)
-  local id, tenant, priority, model, request, cost, deadline, max_waiting, max_tokens =
-    unpack(args, ARGS + 1)
-  local task = key(q, 'task', id)
-  if redis.call('EXISTS', task) == 1 then
-    return { 'ok', position(q, id, tenant, priority) }
+-- The task that was enqueued before under the same idempotency key.
+local function same_key(q, task)
+  if not task.key then
+    return nil
   end
-  cost, deadline = number(cost), number(deadline)
-  local total = waiting(q)
-  local meta = redis.call('HMGET', key(q, 'meta'), 'tokens', 'seq')
-  if total >= number(max_waiting) then
-    return { 'full', 'tasks', total }
+  local there = redis.call('GET', key(q, 'idem', task.tenant .. ':' .. task.key))
+  if not there then
+    return nil
   end
-  if total > 0 and number(meta[1]) + cost > number(max_tokens) then
-    return { 'full', 'tokens', number(meta[1]) }
+  local id, digest = string.match(there, '^(%S+) (%S*)$')
+  local t = load(q, id)
+  if not t.state then
+    return nil -- its hash was deleted by hand
+  elseif digest ~= task.digest then
+    return refusal('conflict', id, 0, 0)
   end
-  -- Order of arrival, also across a clock that steps back.
-  local seq = math.max(q.us, number(meta[2]) + 1)
-  redis.call('HSET', key(q, 'meta'), 'seq', seq)
-  redis.call(
-    'HSET', task, 'state', 'queued', 'tenant', tenant, 'priority', priority, 'model', model,
-    'request', request, 'cost', cost, 'created', q.now, 'seq', seq, 'fence', 0, 'deliveries', 0
-  )
-  if deadline > 0 then
-    redis.call('HSET', task, 'deadline', q.now + deadline)
-    redis.call('ZADD', key(q, 'deadlines'), q.now + deadline, id)
+  return known(q, id, t, false)
+end
+
+-- The generic cell rate algorithm: one number a tenant, the time at which its next task would be
+-- exactly on time; `burst` tasks may be early.
+local function cell(q, task)
+  if not task.rate then
+    return 0, 0
   end
-  join(q, id, tenant, priority, seq, cost)
+  local now, between = q.us / 1000, 1000 / task.rate
+  local next_ms = math.max(now, number(redis.call('GET', key(q, 'rate', task.tenant))))
+  return next_ms + between, next_ms - (task.burst - 1) * between - now
+end
+
+local function refused(q, task, early_ms)
+  if early_ms > 0 then
+    return refusal('rate', 'tasks', 0, early_ms)
+  end
+  local tasks, tokens = count(q, 'tasks'), count(q, 'tokens')
+  local each = tasks > 0 and tokens / tasks or 0
+  if tasks >= task.max_tasks then
+    local over = (tasks + 1 - task.max_tasks) * each
+    return refusal('full', 'tasks', tasks, drained_in(q, over, 1, task.retry_ms))
+  end
+  if tasks > 0 and tokens + task.cost > task.max_tokens then
+    local over = tokens + task.cost - task.max_tokens
+    return refusal('full', 'tokens', tokens, drained_in(q, over, 1, task.retry_ms))
+  end
+  if not (task.tenant_tasks or task.tenant_tokens) then
+    return nil
+  end
+  local tenants = key(q, 'tenants')
+  local of = redis.call('HMGET', tenants, 'n:' .. task.tenant, 'c:' .. task.tenant)
+  tasks, tokens = number(of[1]), number(of[2])
+  local share = 2 / math.max(2, redis.call('HLEN', tenants)) -- two fields a tenant
+  if task.tenant_tasks and tasks >= task.tenant_tasks then
+    local over = (tasks + 1 - task.tenant_tasks) * tokens / math.max(1, tasks)
+    return refusal('quota', 'tasks', tasks, drained_in(q, over, share, task.retry_ms))
+  end
+  if task.tenant_tokens and tasks > 0 and tokens + task.cost > task.tenant_tokens then
+    local over = tokens + task.cost - task.tenant_tokens
+    return refusal('quota', 'tokens', tokens, drained_in(q, over, share, task.retry_ms))
+  end
+  return nil
+end
+
+-- args: id, request, and as JSON what else is known of the task (see library_door.py for the names;
+-- what is absent was not asked for). Enqueueing an id again changes nothing, so a retry is safe.
+-- Returns {'ok', id, tasks ahead, ms until the start, fresh, reuse} or a refusal.
+local function enqueue(q, args)
+  local task = cjson.decode(args[ARGS + 3])
+  task.id, task.request = args[ARGS + 1], args[ARGS + 2]
+  local there = load(q, task.id)
+  if there.state then
+    return known(q, task.id, there, true)
+  end
+  local reply = same_key(q, task)
+  for _, f in ipairs(ON_ENQUEUE) do
+    reply = reply or f(q, task)
+  end
+  if reply then
+    return reply
+  end
+  local next_ms, early_ms = cell(q, task)
+  reply = refused(q, task, early_ms)
+  if reply then
+    return reply
+  end
+  if task.rate then
+    local left = math.ceil(next_ms - q.us / 1000)
+    redis.call('SET', key(q, 'rate', task.tenant), next_ms, 'PX', math.max(1, left))
+  end
+  local t = keep(q, task)
+  if task.delay_ms then
+    redis.call('ZADD', key(q, 'delayed'), q.now + task.delay_ms, task.id)
+    counted(q, t, 1)
+    watch_deadline(q, task.id, t)
+    wake(q) -- an idle worker waits no longer than until the next one is due
+    return known(q, task.id, t, true)
+  end
+  join(q, task.id, t)
   wake(q)
-  return { 'ok', position(q, id, tenant, priority) }
+  reply = known(q, task.id, t, true)
+  if reply[4] >= 0 then
+    redis.call('HSET', key(q, 'task', task.id), 'eta', reply[4])
+  end
+  return reply
 end
 
--- args: id. Returns {} or {fields and values, position}; position is -1 unless queued.
-local function describe(keys, args)
-  local q = open(keys, args)
+-- args: id. Returns {} or {fields and values, tasks ahead, ms until the start, answer}.
+local function describe(q, args)
   local id = args[ARGS + 1]
   local fields = redis.call('HGETALL', key(q, 'task', id))
   if #fields == 0 then
     return {}
   end
-  local t = read(q, id, 'state', 'tenant', 'priority')
-  local place = t[1] == 'queued' and position(q, id, t[2], t[3]) or -1
-  return { fields, place }
+  local t = with_numbers(by_name(fields))
+  local ahead, ms = outlook(q, id, t)
+  local text = t.state == 'finished' and redis.call('GET', key(q, 'body', id))
+  return { fields, ahead, ms, text or '' }
 end
 
--- args: id. A waiting task ends at once; a leased one is flagged for its worker's next heartbeat.
-local function cancel(keys, args)
-  local q = open(keys, args)
+-- args: id. A waiting task ends at once; a held one is flagged for its worker's next heartbeat.
+local function cancel(q, args)
   local id = args[ARGS + 1]
-  local t = read(q, id, 'state', 'tenant', 'priority', 'cost')
-  if t[1] == 'queued' then
-    leave(q, id, t[2], t[3], number(t[4]))
-    cancelled(q, id)
+  local t = load(q, id)
+  if t.state == 'queued' then
+    leave(q, id, t)
+    cancelled(q, id, t)
     return 1
-  elseif t[1] == 'leased' then
+  elseif HELD[t.state] then
     redis.call('HSET', key(q, 'task', id), 'cancel', 1)
     return 1
   end
@@ -87,10 +142,12 @@ end
 local function oldest(q)
   local first = redis.call('ZRANGE', key(q, 'suspects'), 0, 0, 'WITHSCORES')[2]
   first = first and tonumber(first) or math.huge
-  for _, class in ipairs(PRIORITIES) do
-    for _, tenant in ipairs(redis.call('ZRANGE', key(q, 'ring', class), 0, 999)) do
-      local head = redis.call('ZRANGE', line_key(q, class, tenant), 0, 0, 'WITHSCORES')[2]
-      first = math.min(first, head and tonumber(head) or math.huge)
+  for level = 0, LEVELS - 1 do
+    if count(q, 'waiting:' .. level) > 0 then
+      for _, tenant in ipairs(redis.call('ZRANGE', key(q, 'ring', level), 0, 999)) do
+        local head = redis.call('ZRANGE', line_key(q, level, tenant), 0, 0, 'WITHSCORES')[2]
+        first = math.min(first, head and tonumber(head) or math.huge)
+      end
     end
   end
   if first == math.huge then
@@ -99,21 +156,27 @@ local function oldest(q)
   return math.max(0, math.floor((q.us - first) / 1000))
 end
 
--- Returns waiting, leased, dead, waiting tokens, age of the oldest waiting task in ms.
-local function depth(keys, args)
-  local q = open(keys, args)
+-- Returns waiting, leased, dead, waiting tokens, age of the oldest waiting task in ms, delayed (they
+-- wait too), 1 when drained, and in ms the mean wait and the mean error of the estimates (or -1).
+local function depth(q)
   sweep(q)
+  tidy(q)
+  tick(q)
   return {
-    (waiting(q)),
+    count(q, 'tasks'),
     redis.call('ZCARD', key(q, 'leases')),
     redis.call('ZCARD', key(q, 'dead')),
-    number(redis.call('HGET', key(q, 'meta'), 'tokens')),
+    count(q, 'tokens'),
     oldest(q),
+    redis.call('ZCARD', key(q, 'delayed')),
+    count(q, 'drained'),
+    math.floor(mean(q, 'wait', 'waits')),
+    math.floor(mean(q, 'miss', 'misses')),
   }
 end
 
 -- Returns how many workers were heard of within one lease.
-local function workers(keys, args)
-  local q = open(keys, args)
-  return redis.call('ZCOUNT', key(q, 'workers'), '(' .. string.format('%.0f', q.now - q.lease_ms), '+inf')
+local function workers(q)
+  local after = '(' .. string.format('%.0f', q.now - q.lease_ms)
+  return redis.call('ZCOUNT', key(q, 'workers'), after, '+inf')
 end

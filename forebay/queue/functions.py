@@ -1,0 +1,94 @@
+"""The Lua library as a server has it: its text, its version, one call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from forebay.core.lifecycle import HELD, TRANSITIONS
+from forebay.queue.limits import QueueLimits
+from forebay.queue.schema import KEY_NAMES, Keys
+
+PARTS: Final = (
+    "base.lua",
+    "rates.lua",
+    "life.lua",
+    "outlook.lua",
+    "results.lua",
+    "hooks.lua",
+    "door.lua",
+    "worker.lua",
+    "operator.lua",
+    "register.lua",
+)
+"""Each part sees the local names of those before it."""
+
+
+@cache
+def library_source() -> tuple[str, str]:
+    """Return the library's version (a digest of its text) and its whole text."""
+    folder = files("forebay.queue") / "lua"
+    body = "\n".join((folder / part).read_text(encoding="utf-8") for part in PARTS)
+    body = f"{_tables()}\n{body}"
+    version = hashlib.sha256(body.encode()).hexdigest()[:12]
+    head = f"#!lua name=forebay_{version}\nlocal VERSION = '{version}'\n"
+    return version, head + body
+
+
+def _tables() -> str:
+    """Return what the library shares with Python: names of keys, and the life of a task."""
+    names = ", ".join(f"{name} = '{shape}'" for name, shape in KEY_NAMES.items())
+    follows = ", ".join(f"{state} = {_set(after)}" for state, after in TRANSITIONS.items())
+    return f"local KEY = {{ {names} }}\nlocal FOLLOWS = {{ {follows} }}\nlocal HELD = {_set(HELD)}"
+
+
+def _set(names: Iterable[str]) -> str:
+    return "{ " + ", ".join(f"{name} = true" for name in sorted(names)) + " }"
+
+
+class Functions:
+    """Calls functions of the library for one queue. Redis errors come through as they are.
+
+    Every function may be sent twice with the same arguments and then acts once; that is what
+    lets the connection retry.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, limits: QueueLimits) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._limits = limits
+        self._args = limits.script_args()
+        self._version, self._source = library_source()
+
+    async def load(self) -> None:
+        """Load the library, over itself if it is there."""
+        await self._redis.function_load(self._source, replace=True)
+
+    async def ping(self) -> None:
+        """Ask the server for nothing."""
+        await self._redis.ping()
+
+    async def _call(self, name: str, *args: str | float) -> Any:
+        function = f"forebay_{self._version}_{name}"
+        try:
+            return await self._fcall(function, args)
+        except ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        # A server that was flushed or replaced while we ran.
+        await self.load()
+        return await self._fcall(function, args)
+
+    async def _fcall(self, function: str, args: Sequence[str | float]) -> Any:
+        return await self._redis.fcall(function, 1, self._keys.meta, *self._args, *args)
+
+
+def flat(rows: Sequence[Sequence[str | int]]) -> list[str | int]:
+    """Return the values of all rows, one after the other: the form of a batch in a call."""
+    return [value for row in rows for value in row]

@@ -1,0 +1,122 @@
+"""What the door calls of the library: each function with its types."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+from forebay.core.request import TaskId
+from forebay.queue.functions import Functions
+from forebay.queue.ports import NewTask
+
+
+class Verdict(NamedTuple):
+    """What ``enqueue`` answers.
+
+    ``kind`` is "ok", or of a refusal "full", "quota", "rate" or "conflict". ``where``: the id of
+    the task that there is (ok, conflict), else what there is too much of, "tasks" or "tokens";
+    ``there``: how much. ``position`` and ``eta_ms`` are -1 where they are not known or do not apply.
+    """
+
+    kind: str
+    where: str
+    there: int = 0
+    retry_ms: int = 0
+    position: int = -1
+    eta_ms: int = -1
+    fresh: bool = True
+    reuse: str = ""
+
+
+class DepthRow(NamedTuple):
+    """What ``depth`` answers; times in ms, -1 where nothing was measured."""
+
+    waiting: int
+    leased: int
+    dead: int
+    tokens: int
+    oldest_ms: int
+    delayed: int
+    drained: int
+    wait_ms: int
+    eta_error_ms: int
+
+
+class Description(NamedTuple):
+    """What ``describe`` answers; position and time are -1 unless the task waits."""
+
+    fields: dict[str, str]
+    position: int = -1
+    eta_ms: int = -1
+    text: str = ""
+
+
+class DoorLibrary(Functions):
+    """The door's functions."""
+
+    async def enqueue(self, task: NewTask, request: str) -> Verdict:
+        """Take a task, or say why not."""
+        known = json.dumps(self._form(task), ensure_ascii=False, separators=(",", ":"))
+        reply = await self._call("enqueue", task.task_id, request, known)
+        if reply[0] != "ok":
+            kind, where, there, retry_ms = reply
+            return Verdict(kind, where, there, retry_ms)
+        _, where, position, eta_ms, fresh, reuse = reply
+        return Verdict("ok", where, 0, 0, position, eta_ms, bool(fresh), reuse)
+
+    def _form(self, task: NewTask) -> dict[str, Any]:
+        """Return what the function is told by name; what is None is not told at all."""
+        limits, quota, same = self._limits, task.quota, task.idempotency
+        form = {
+            "tenant": task.tenant,
+            "priority": int(task.priority),
+            "model": task.request.model,
+            "cost": task.cost.total,
+            "deadline_ms": _milliseconds(task.deadline_s),
+            "delay_ms": _milliseconds(task.delay_s or None),
+            "weight": None if task.weight == 1 else task.weight,
+            "key": same and key_digest(same.key),
+            "digest": same and same.digest,
+            "max_tasks": limits.max_waiting,
+            "max_tokens": limits.max_waiting_tokens,
+            "retry_ms": round(limits.retry_after_s * 1000),
+            "tenant_tasks": _first(quota.max_waiting, limits.tenant_max_waiting),
+            "tenant_tokens": _first(quota.max_waiting_tokens, limits.tenant_max_waiting_tokens),
+            "rate": _first(quota.rate_per_s, limits.tenant_rate_per_s),
+            "burst": limits.tenant_burst if quota.rate_per_s is None else quota.burst,
+        }
+        return {name: value for name, value in form.items() if value is not None}
+
+    async def describe(self, task_id: TaskId) -> Description | None:
+        """Return what is known of a task, or None."""
+        reply = await self._call("describe", task_id)
+        if not reply:
+            return None
+        flat, position, eta_ms, text = reply
+        return Description(dict(zip(flat[::2], flat[1::2], strict=True)), position, eta_ms, text)
+
+    async def cancel(self, task_id: TaskId) -> bool:
+        """Return whether the task was waiting (it has ended) or held (it is flagged)."""
+        return bool(await self._call("cancel", task_id))
+
+    async def depth(self) -> DepthRow:
+        """Return the queue's size."""
+        return DepthRow(*await self._call("depth"))
+
+    async def workers(self) -> int:
+        """Return how many workers were heard of within one lease."""
+        return int(await self._call("workers"))
+
+
+def key_digest(idempotency_key: str) -> str:
+    """Return a short name for a client's key, which may be long."""
+    return hashlib.blake2b(idempotency_key.encode(), digest_size=16).hexdigest()
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * 1000))
+
+
+def _first(own: float | None, common: float | None) -> float | None:
+    return common if own is None else own

@@ -1,0 +1,1 @@
+-- What is told to the outside when a task ends; see ON_KEEP and ON_CLOSE in base.lua.

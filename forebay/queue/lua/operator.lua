@@ -1,0 +1,1 @@
+-- The operator's side: lists, dead letters, drain.

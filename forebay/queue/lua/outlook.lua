@@ -1,0 +1,65 @@
+-- What a waiting task may expect: its place, the time until its turn, when to come again.
+
+local LEAST_RETRY_MS, LONGEST_RETRY_MS = 1000, 600000
+
+-- Ms until a task with so many ahead of it is expected to start; -1: nobody can tell.
+local function eta(q, ahead)
+  local speed = rate(q)
+  if not speed or count(q, 'drained') == 1 then
+    return -1
+  end
+  if ahead == 0 and count(q, 'hungry') == 1 then
+    return 0 -- the last claim found room and nothing to fill it with
+  end
+  local cost = count(q, 'tasks') > 0 and count(q, 'tokens') / count(q, 'tasks') or 0
+  return math.floor((ahead * cost + count(q, 'running') / 2) / speed)
+end
+
+-- Ms until `tokens` of waiting cost have been worked off, by a share of the queue's rate.
+local function drained_in(q, tokens, share, otherwise_ms)
+  local speed = rate(q)
+  local ms = speed and tokens / (speed * share) or otherwise_ms
+  return math.floor(math.min(LONGEST_RETRY_MS, math.max(LEAST_RETRY_MS, ms)))
+end
+
+-- Tasks ahead, as an estimate that costs O(log n): suspects and more urgent levels whole, and of
+-- the own level what a fair turn for every tenant lets pass, at most all of it.
+local function position(q, id, t)
+  local suspects = redis.call('ZCARD', key(q, 'suspects'))
+  local line = line_key(q, t.priority, t.tenant)
+  local rank = redis.call('ZRANK', line, id)
+  if not rank then
+    local place = redis.call('ZRANK', key(q, 'suspects'), id)
+    if place then
+      return place
+    end
+    rank = redis.call('ZCARD', line) -- its delay is not over: it would be the last one now
+  end
+  local ahead = suspects
+  for level = 0, tonumber(t.priority) - 1 do
+    ahead = ahead + count(q, 'waiting:' .. level)
+  end
+  local tenants = redis.call('ZCARD', key(q, 'ring', t.priority))
+  local all = count(q, 'waiting:' .. t.priority)
+  return ahead + math.max(rank, math.min(all - 1, rank * tenants))
+end
+
+-- Tasks ahead and ms until the start; both -1 unless it waits.
+local function outlook(q, id, t)
+  if t.state ~= 'queued' then
+    return -1, -1
+  end
+  local ahead = position(q, id, t)
+  local ms = eta(q, ahead)
+  local delay = redis.call('ZSCORE', key(q, 'delayed'), id)
+  if ms >= 0 and delay then
+    ms = math.max(ms, tonumber(delay) - q.now)
+  end
+  return ahead, ms
+end
+
+-- The reply for a task that the queue has: it is fresh for the caller who brought it.
+local function known(q, id, t, fresh)
+  local ahead, ms = outlook(q, id, t)
+  return { 'ok', id, ahead, ms, fresh and 1 or 0, t.reuse or '' }
+end

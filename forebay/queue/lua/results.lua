@@ -1,0 +1,1 @@
+-- Answers that are kept or shared; see ON_ENQUEUE, ON_KEEP and ON_CLOSE in base.lua.
