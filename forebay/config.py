@@ -102,6 +102,21 @@ class Settings(BaseSettings):
     max_waiting_tokens: int = Field(
         50_000_000, ge=1, description="Tokens of cost that may wait; more are refused."
     )
+    tenant_max_waiting: int | None = Field(
+        None, ge=1, description="Tasks of one tenant that may wait; unset: no bound of its own."
+    )
+    tenant_max_waiting_tokens: int | None = Field(
+        None, ge=1, description="Tokens of cost of one tenant that may wait; unset: no bound."
+    )
+    tenant_rate_per_s: float | None = Field(
+        None, gt=0, description="Tasks a second that one tenant may send; unset: no bound."
+    )
+    tenant_burst: int = Field(
+        10, ge=1, description="Tasks that one tenant may send at once before that rate counts."
+    )
+    starvation_share: float = Field(
+        0.1, ge=0, le=1, description="Share of the tokens that less urgent tasks get in any case."
+    )
     lease_s: float = Field(15.0, ge=1, le=600, description="A task's lease between heartbeats.")
     max_deliveries: int = Field(3, ge=1, le=100, description="Deliveries before the dead letter.")
     result_ttl_s: int = Field(3600, ge=1, description="How long a result is kept.")
@@ -213,6 +228,11 @@ class Settings(BaseSettings):
         return QueueLimits(
             max_waiting=self.max_waiting,
             max_waiting_tokens=self.max_waiting_tokens,
+            tenant_max_waiting=self.tenant_max_waiting,
+            tenant_max_waiting_tokens=self.tenant_max_waiting_tokens,
+            tenant_rate_per_s=self.tenant_rate_per_s,
+            tenant_burst=self.tenant_burst,
+            starvation_share=self.starvation_share,
             lease_s=self.lease_s,
             result_ttl_s=self.result_ttl_s,
             max_deliveries=self.max_deliveries,

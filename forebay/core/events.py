@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
 
 
@@ -136,7 +137,19 @@ class Returned:
     counts: bool
 
 
-EngineEvent = TokenDelta | Finished | Failed | Returned
+@dataclass(frozen=True, slots=True)
+class PhaseBegun:
+    """A task has come to its next phase, one of ``forebay.core.lifecycle.PHASES``; once for each.
+
+    ``at``: when, in seconds on this process's ``time.monotonic``.
+    """
+
+    task_id: TaskId
+    phase: State
+    at: float
+
+
+EngineEvent = TokenDelta | PhaseBegun | Finished | Failed | Returned
 
 
 @dataclass(frozen=True, slots=True)

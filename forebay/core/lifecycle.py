@@ -36,8 +36,11 @@ class State(StrEnum):
         return self in HELD
 
 
-HELD = frozenset({State.LEASED, State.ENCODING, State.PREFILL, State.DECODE})
-"""A worker holds the task; the last three say how far its engine is."""
+PHASES = (State.ENCODING, State.PREFILL, State.DECODE)
+"""How far the engine is with a task, in order; a task without pictures begins with the second."""
+
+HELD = frozenset({State.LEASED, *PHASES})
+"""A worker holds the task."""
 
 _ENDS = frozenset({State.FINISHED, State.FAILED, State.CANCELLED, State.EXPIRED, State.DEAD})
 """Ends of a task that was taken. One that waits may share the end of an equal task."""

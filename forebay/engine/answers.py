@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -14,10 +15,12 @@ from forebay.core.events import (
     Failed,
     Finished,
     FinishReason,
+    PhaseBegun,
     TokenDelta,
     TokenLogprob,
     Usage,
 )
+from forebay.core.lifecycle import PHASES, State
 from forebay.core.request import TaskId
 from forebay.engine.detokenizer import Detokenizer
 from forebay.engine.grammar import GrammarState
@@ -73,6 +76,7 @@ class _Task:
     answers: dict[TaskId, _Answer]
     ended: dict[int, Choice] = field(default_factory=dict)
     tokens: int = 0
+    phases: int = 0  # of PHASES, those that have begun or been left out
 
 
 @dataclass(slots=True)
@@ -113,6 +117,16 @@ class Answers:
         task = self._tasks[prepared.task_id] = _Task(prepared, answers)
         self._task_of.update(dict.fromkeys(names, task))
         return names
+
+    def begin(self, phase: State, names: Iterable[TaskId], at: float) -> list[EngineEvent]:
+        """Note that the tasks of these sequences are in a phase; say for which that is new."""
+        events: list[EngineEvent] = []
+        order = PHASES.index(phase) + 1
+        for task in (self._task_of[name] for name in names):
+            if task.phases < order:
+                task.phases = order
+                events.append(PhaseBegun(task.request.task_id, phase, at))
+        return events
 
     def drop(self, task_id: TaskId) -> list[TaskId]:
         """Forget a task; return the names of its sequences that had not ended."""

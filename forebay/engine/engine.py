@@ -17,6 +17,7 @@ from forebay.core.errors import (
     TaskExpiredError,
 )
 from forebay.core.events import EngineEvent, Failed, Finished, StepStats
+from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.engine.answers import Answers
 from forebay.engine.device import default_dtype, device_named, model_dtype
@@ -280,8 +281,8 @@ class Engine:
 
         Without work this returns at once, with no events.
         """
-        began = time.perf_counter()
-        expired = self._expire(time.monotonic())
+        began, now = time.perf_counter(), time.monotonic()
+        expired = self._expire(now)
         beside_s = self._collect_pictures()
         plan = self._scheduler.schedule()
         scheduled = time.perf_counter()
@@ -296,7 +297,8 @@ class Engine:
         encoded = time.perf_counter()
         sampling, logits = self._forward(plan)
         decoded = time.perf_counter()
-        events = [*expired, *self._post_process(plan, sampling, logits)]
+        begun = self._begun_phases(plan, sampling, now)
+        events = [*expired, *begun, *self._post_process(plan, sampling, logits)]
         ended = time.perf_counter()
         stats = StepStats(
             running=len(self._scheduler.running),
@@ -373,6 +375,18 @@ class Engine:
         ids = (chunk.sequence.task_id for chunk in plan.chunks)
         requests = {task_id: self._answers.request(task_id) for task_id in ids}
         return self._runner.forward(plan.chunks, requests)
+
+    def _begun_phases(self, plan: Plan, sampling: list[Chunk], at: float) -> list[EngineEvent]:
+        """Say which tasks have come further by a step that began ``at``."""
+        prompts = (each.sequence for each in plan.chunks if not each.sequence.generated)
+        first_tokens = (each.sequence for each in sampling if not each.sequence.generated)
+        return [
+            *self._answers.begin(State.ENCODING, (one.task_id for one, _ in plan.images), at),
+            *self._answers.begin(State.PREFILL, (one.task_id for one in prompts), at),
+            *self._answers.begin(
+                State.DECODE, (one.task_id for one in first_tokens), time.monotonic()
+            ),
+        ]
 
     def _post_process(self, plan: Plan, sampling: list[Chunk], logits: Tensor) -> list[EngineEvent]:
         for chunk in plan.chunks:

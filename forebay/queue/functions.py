@@ -92,3 +92,8 @@ class Functions:
 def flat(rows: Sequence[Sequence[str | int]]) -> list[str | int]:
     """Return the values of all rows, one after the other: the form of a batch in a call."""
     return [value for row in rows for value in row]
+
+
+def by_name(pairs: Sequence[str]) -> dict[str, str]:
+    """Read a hash as the server sends it: names and values in turn."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

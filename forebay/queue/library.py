@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from forebay.queue.library_door import DoorLibrary
+from forebay.queue.library_operator import OperatorLibrary
 from forebay.queue.library_worker import WorkerLibrary
 
 
-class Library(DoorLibrary, WorkerLibrary):
+class Library(DoorLibrary, WorkerLibrary, OperatorLibrary):
     """Every function of the library, for one queue."""

@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 
 from forebay.core.request import TaskId
-from forebay.queue.functions import Functions
+from forebay.queue.functions import Functions, by_name
 from forebay.queue.ports import NewTask
 
 
@@ -94,7 +94,7 @@ class DoorLibrary(Functions):
         if not reply:
             return None
         flat, position, eta_ms, text = reply
-        return Description(dict(zip(flat[::2], flat[1::2], strict=True)), position, eta_ms, text)
+        return Description(by_name(flat), position, eta_ms, text)
 
     async def cancel(self, task_id: TaskId) -> bool:
         """Return whether the task was waiting (it has ended) or held (it is flagged)."""

@@ -342,6 +342,68 @@ class LeaseHolder(Protocol):
         ...
 
 
+class Listing(StrEnum):
+    """What an operator may look through. ``SUSPECTS`` wait too, apart; so do ``DELAYED``."""
+
+    WAITING = "waiting"
+    DELAYED = "delayed"
+    SUSPECTS = "suspects"
+    LEASED = "leases"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """A part of a listing; ``cursor`` asks for what follows, and is empty at the end."""
+
+    tasks: tuple[TaskRecord, ...]
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLoad:
+    """What of one tenant waits: tasks, and their tokens of cost."""
+
+    waiting: int
+    waiting_tokens: int
+
+
+class Operator(Protocol):
+    """The side of those who run the queue. Every method may raise QueueUnavailableError."""
+
+    async def list_tasks(
+        self,
+        listing: Listing,
+        *,
+        cursor: str = "",
+        limit: int = 100,
+        priority: Priority | None = None,
+        tenant: Tenant | None = None,
+    ) -> TaskPage:
+        """Return a page of tasks, without positions; the waiting ones by level, tenant, arrival.
+
+        ``priority`` and ``tenant`` narrow the waiting ones down. Tasks that come and go between
+        two pages may be missing, and none comes twice. Raises ValueError for a cursor that is none.
+        """
+        ...
+
+    async def tenants(self) -> dict[Tenant, TenantLoad]:
+        """Return every tenant that has waiting tasks."""
+        ...
+
+    async def retry(self, task_id: TaskId) -> bool:
+        """Send a dead letter back, all its deliveries before it, to run alone; False: it is none."""
+        ...
+
+    async def drop(self, task_id: TaskId) -> bool:
+        """Forget a dead letter and what it asked for; False: it is none."""
+        ...
+
+    async def drain(self, on: bool = True) -> None:
+        """Give out no more leases, or do so again. Tasks are taken and finished as ever."""
+        ...
+
+
 class StreamWriter(Protocol):
     """Appends tokens."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import structlog
 
 from forebay.core.errors import QueueUnavailableError
-from forebay.core.events import Piece, TokenDelta
+from forebay.core.events import PhaseBegun, Piece, TokenDelta
 from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
 from forebay.worker.leases import HeldLeases, LeaseKey
 
@@ -31,13 +32,17 @@ class Tally:
 
 @dataclass(slots=True)
 class _Growth:
-    """What is new of a task's answers, by their indexes."""
+    """What is new of a task: of its answers, by their indexes, and the phases it came to."""
 
     tokens: int = 0
     pieces: dict[int, Piece] = field(default_factory=dict)
+    phases: list[PhaseBegun] = field(default_factory=list)
 
-    def add(self, delta: TokenDelta) -> None:
-        """Join a delta to those before it."""
+    def add(self, delta: TokenDelta | PhaseBegun) -> None:
+        """Join a piece of news to those before it."""
+        if isinstance(delta, PhaseBegun):
+            self.phases.append(delta)
+            return
         self.tokens += delta.tokens
         before = self.pieces.get(delta.index, _NOTHING)
         text, logprobs = before.text + delta.text, before.logprobs + delta.logprobs
@@ -47,7 +52,9 @@ class _Growth:
         """Return all of it as one write."""
         first = self.pieces.pop(0, _NOTHING)
         others = tuple(self.pieces[index] for index in sorted(self.pieces))
-        return StreamWrite(*key, first.text, self.tokens, first.logprobs, others)
+        now = time.monotonic()
+        phases = tuple((one.phase, now - one.at) for one in self.phases)
+        return StreamWrite(*key, first.text, self.tokens, first.logprobs, others, phases)
 
 
 _NOTHING = Piece(0, "")
@@ -76,13 +83,13 @@ class Publisher:
         self._abort = abort
         self._retry_s = retry_s
 
-    async def append(self, deltas: Sequence[TokenDelta]) -> None:
-        """Publish new text, a task's deltas joined, in one round trip.
+    async def append(self, news: Sequence[TokenDelta | PhaseBegun]) -> None:
+        """Publish new text and phases, a task's joined, in one round trip.
 
         A failed append may or may not have been written; writing again could double the text. So
         its tasks go back to the queue: the next delivery begins their streams anew.
         """
-        writes = self._writes(deltas)
+        writes = self._writes(news)
         if not writes:
             return
         try:
@@ -128,12 +135,12 @@ class Publisher:
             if self._held.drop(key):
                 self._abort(key)
 
-    def _writes(self, deltas: Sequence[TokenDelta]) -> list[StreamWrite]:
+    def _writes(self, news: Sequence[TokenDelta | PhaseBegun]) -> list[StreamWrite]:
         grown: dict[LeaseKey, _Growth] = {}
-        for delta in deltas:
-            key = self._held.of_run(delta.task_id)
+        for one in news:
+            key = self._held.of_run(one.task_id)
             if key is not None:
-                grown.setdefault(key, _Growth()).add(delta)
+                grown.setdefault(key, _Growth()).add(one)
         return [growth.write(key) for key, growth in grown.items()]
 
     def _count(self, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from forebay.core.errors import (
     TaskCancelledError,
     TaskFailedError,
 )
-from forebay.core.events import EngineEvent, Failed, Finished, Returned, TokenDelta
+from forebay.core.events import EngineEvent, Failed, Finished, PhaseBegun, Returned, TokenDelta
 from forebay.engine.errors import EngineBrokenError
 from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
 from forebay.worker.engine_port import EnginePort
@@ -31,6 +31,9 @@ from forebay.worker.publisher import Publisher
 from forebay.worker.status import Phase
 
 log = structlog.get_logger("forebay.worker")
+
+NEWS = (TokenDelta, PhaseBegun)
+"""What the engine says of a task that goes on."""
 
 PUBLISH_EVERY_S = 0.03
 """Tokens that come within so long of the last ones are published together, to be read by people
@@ -202,14 +205,14 @@ class Worker:
             events = list(await self._engine.next_events())
             broken = await self._gather(events, due - clock())
             due = clock() + PUBLISH_EVERY_S
-            await self.publisher.append([one for one in events if isinstance(one, TokenDelta)])
+            await self.publisher.append([one for one in events if isinstance(one, NEWS)])
             await self.publisher.finish(self._outcomes(events))
             await self._give_back([one for one in events if isinstance(one, Returned)])
             if broken is not None:
                 raise broken
 
     async def _gather(self, events: list[EngineEvent], limit_s: float) -> EngineBrokenError | None:
-        """Add what comes within ``limit_s`` to tokens that have come; anything else goes at once.
+        """Add what comes within ``limit_s`` to the news that have come; an end goes at once.
 
         Returns:
             The error after which no events come.
@@ -218,7 +221,7 @@ class Worker:
             return None
         try:
             async with asyncio.timeout(limit_s):
-                while all(isinstance(one, TokenDelta) for one in events):
+                while all(isinstance(one, NEWS) for one in events):
                     events.extend(await self._engine.next_events())
         except TimeoutError:
             return None

@@ -19,9 +19,11 @@ from forebay.core.events import (
     Failed,
     Finished,
     FinishReason,
+    PhaseBegun,
     Returned,
     TokenDelta,
 )
+from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.answer import AnswerReader, Delta
@@ -186,6 +188,7 @@ class UpstreamEngine:
     async def _answer(self, run: TaskId, call: Call) -> Finished:
         """Send the request; while the server is busy, wait as it says and send it again."""
         pause_s = FIRST_PAUSE_S
+        await self._begin(run, State.PREFILL)
         for _ in range(TRIES - 1):
             try:
                 return await self._attempt(run, call)
@@ -199,7 +202,13 @@ class UpstreamEngine:
         return await self._attempt(run, call)
 
     async def _attempt(self, run: TaskId, call: Call) -> Finished:
+        decoding = False
+
         async def publish(new: Delta) -> None:
+            nonlocal decoding
+            if not decoding:
+                decoding = True
+                await self._begin(run, State.DECODE)
             delta = TokenDelta(run, new.text, new.tokens, new.index, new.logprobs)
             await self._outbox.put(delta)
 
@@ -207,6 +216,9 @@ class UpstreamEngine:
         first, *others = await self._read(call, reader, publish)
         reason = FinishReason(first.reason)
         return Finished(run, first.text, reason, reader.usage, first.logprobs, tuple(others))
+
+    async def _begin(self, run: TaskId, phase: State) -> None:
+        await self._outbox.put(PhaseBegun(run, phase, time.monotonic()))
 
     async def _read(
         self, call: Call, reader: AnswerReader, publish: Callable[[Delta], Awaitable[None]]

@@ -6,6 +6,7 @@
 local ON_ENQUEUE = {} -- f(q, task): before any cap; a reply ends the enqueue, nil lets it go on
 local ON_KEEP = {} -- f(q, task): the task's hash and body have just been written
 local ON_CLOSE = {} -- f(q, id, state, t): the task has ended; t: what load() read before
+local ON_FORGET = {} -- f(q, id, t): a dead letter, whose request was kept, goes for good
 -- What load() reads of a task, as t[name]; a part that needs a field in ON_CLOSE adds its name.
 local FIELDS = {
   'state', 'tenant', 'priority', 'cost', 'seq', 'fence', 'deliveries', 'deadline', 'weight',
@@ -14,6 +15,7 @@ local FIELDS = {
 local NUMBERS = { cost = 0, seq = 0, fence = 0, deliveries = 0, deadline = 0, weight = 1 }
 
 local LEVELS = 10
+local GRACE_MS = 86400000 -- a dead letter's keys outlive its time, so that it is forgotten whole
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
 
 -- ARGV of every function begins with lease_ms, max_deliveries, result_ttl_ms, dead_ttl_ms,

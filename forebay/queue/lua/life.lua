@@ -129,7 +129,7 @@ local function close(q, id, t, state, fields, entry, text)
   redis.call('HSET', task, 'state', state, 'finished', q.now, unpack(fields))
   if state == 'dead' then
     -- The request is kept: an operator may look at it and send it back.
-    ttl_ms = q.dead_ttl_ms
+    ttl_ms = q.dead_ttl_ms + GRACE_MS
     redis.call('ZADD', key(q, 'dead'), q.now, id)
     redis.call('PEXPIRE', key(q, 'dead'), ttl_ms)
     redis.call('PEXPIRE', body, ttl_ms)
@@ -275,8 +275,23 @@ local function sweep(q)
   end
 end
 
--- What only takes room: workers long silent, dead letters that have expired.
+local function forget_dead(q, id, t)
+  redis.call('ZREM', key(q, 'dead'), id)
+  for _, f in ipairs(ON_FORGET) do
+    f(q, id, t)
+  end
+  redis.call('DEL', key(q, 'task', id), key(q, 'body', id), key(q, 'stream', id))
+  if t.idem then
+    redis.call('DEL', key(q, 'idem', t.tenant .. ':' .. t.idem))
+  end
+end
+
+-- What only takes room: workers long silent, dead letters whose time is over.
 local function tidy(q)
   redis.call('ZREMRANGEBYSCORE', key(q, 'workers'), '-inf', q.now - 10 * q.lease_ms)
-  redis.call('ZREMRANGEBYSCORE', key(q, 'dead'), '-inf', q.now - q.dead_ttl_ms)
+  local old = q.now - q.dead_ttl_ms
+  local over = redis.call('ZRANGEBYSCORE', key(q, 'dead'), '-inf', old, 'LIMIT', 0, SWEEP_LIMIT)
+  for _, id in ipairs(over) do
+    forget_dead(q, id, load(q, id))
+  end
 end
