@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -17,7 +18,15 @@ from forebay.core.errors import (
     PromptTooLongError,
     TaskFailedError,
 )
-from forebay.core.events import EngineEvent, Failed, Finished, FinishReason, TokenDelta
+from forebay.core.events import (
+    EngineEvent,
+    Failed,
+    Finished,
+    FinishReason,
+    PhaseBegun,
+    TokenDelta,
+)
+from forebay.core.lifecycle import State
 from forebay.core.request import ImagePart, InferenceRequest, Priority, TaskId, Terms
 from forebay.engine.engine import Engine, StepResult
 from forebay.engine.limits import EngineLimits
@@ -199,9 +208,29 @@ def test_the_urgent_go_first(folder: Path) -> None:
     engine = Engine.from_folder(folder, limits=replace(LIMITS, max_running=1), device="cpu")
     for priority in (Priority.BATCH, Priority.NORMAL, Priority.VIP):
         terms = Terms(priority)
-        engine.add(engine.prepare(TaskId(priority), question("?", max_tokens=2), {}, terms))
+        engine.add(engine.prepare(TaskId(f"{int(priority)}"), question("?", max_tokens=2), {}, terms))
     order = [e.task_id for e in drain(engine) if isinstance(e, Finished)]
-    assert order == ["vip", "normal", "batch"]
+    assert order == ["1", "5", "9"]
+
+
+def test_a_task_comes_to_each_phase_once_and_a_plain_question_to_no_encoding(
+    engine: Engine,
+) -> None:
+    shown = picture(100, 100)
+    began = time.monotonic()
+    start(engine, "shown", question("what?", [shown], max_tokens=3, n=2), (shown,))
+    start(engine, "plain", question("what?", max_tokens=3))
+    events = drain(engine)
+    begun = {name: [e for e in events if _begins(e, name)] for name in ("shown", "plain")}
+    assert [e.phase for e in begun["shown"]] == [State.ENCODING, State.PREFILL, State.DECODE]
+    assert [e.phase for e in begun["plain"]] == [State.PREFILL, State.DECODE]
+    for each in begun.values():
+        times = [began, *(e.at for e in each), time.monotonic()]
+        assert times == sorted(times)
+
+
+def _begins(event: EngineEvent, name: str) -> TypeGuard[PhaseBegun]:
+    return isinstance(event, PhaseBegun) and event.task_id == name
 
 
 def test_statistics_say_what_a_step_did(engine: Engine) -> None:

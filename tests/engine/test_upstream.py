@@ -7,7 +7,17 @@ import time
 
 import pytest
 
-from forebay.core.events import Failed, Finished, FinishReason, Returned, TokenDelta, Usage
+from forebay.core.events import (
+    EngineEvent,
+    Failed,
+    Finished,
+    FinishReason,
+    PhaseBegun,
+    Returned,
+    TokenDelta,
+    Usage,
+)
+from forebay.core.lifecycle import State
 from forebay.core.request import TaskId, Terms
 from forebay.engine.upstream import engine as upstream_engine
 from forebay.engine.upstream import health
@@ -62,6 +72,21 @@ async def test_an_answer_comes_as_text_and_an_end_with_the_servers_count() -> No
     assert exchange.headers["authorization"] == f"Bearer {KEY}"
     assert exchange.asked["model"] == "the-model"
     assert (exchange.asked["max_tokens"], exchange.asked["stop"]) == (9, ["x"])
+
+
+async def test_a_request_is_in_prefill_when_it_is_sent_and_decodes_from_its_first_token() -> None:
+    server = FakeUpstream(chat=say("a", "b", "c"))
+    events: list[EngineEvent] = []
+    async with in_front_of(server) as engine:
+        before = time.monotonic()
+        await send(engine)
+        async with asyncio.timeout(WAIT_S):
+            while not any(isinstance(one, Finished) for one in events):
+                events += await engine.next_events()
+    begun = [one for one in events if isinstance(one, PhaseBegun)]
+    assert [one.phase for one in begun] == [State.PREFILL, State.DECODE]
+    assert before <= begun[0].at <= begun[1].at <= time.monotonic()
+    assert isinstance(events[events.index(begun[1]) + 1], TokenDelta)
 
 
 async def test_it_is_ready_only_after_a_real_answer_about_a_picture() -> None:
@@ -301,7 +326,8 @@ async def test_an_abort_closes_the_connection_and_says_nothing() -> None:
     server = FakeUpstream(chat=stream(delta("a"), ends=False))
     async with in_front_of(server) as engine:
         await send(engine, "gone")
-        assert isinstance((await engine.next_events())[0], TokenDelta)
+        while not any(isinstance(one, TokenDelta) for one in await engine.next_events()):
+            pass
         engine.abort(TaskId("gone"))
         engine.abort(TaskId("gone"))
         async with asyncio.timeout(WAIT_S):

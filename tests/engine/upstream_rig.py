@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forebay.core.events import EngineEvent, TokenDelta
+from forebay.core.events import EngineEvent, PhaseBegun, TokenDelta
 from forebay.core.request import (
     InferenceRequest,
     Message,
@@ -80,11 +80,13 @@ async def send(
 
 
 async def ends(engine: UpstreamEngine, count: int = 1) -> list[EngineEvent]:
-    """Return all events until ``count`` requests have ended."""
+    """Return the events until ``count`` requests have ended, but for the phases they came to."""
     events: list[EngineEvent] = []
     async with asyncio.timeout(WAIT_S):
         while sum(not isinstance(one, TokenDelta) for one in events) < count:
-            events += await engine.next_events()
+            events += [
+                one for one in await engine.next_events() if not isinstance(one, PhaseBegun)
+            ]
     return events
 
 

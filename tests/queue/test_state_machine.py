@@ -417,7 +417,7 @@ def test_the_library_does_what_its_model_does(valkey: EmbeddedValkey) -> None:
     QueueMachine.url = valkey.url
     machine: Any = QueueMachine.TestCase()
     machine.settings = settings(
-        max_examples=6,
+        max_examples=40,
         stateful_step_count=60,
         deadline=None,
         suppress_health_check=list(HealthCheck),

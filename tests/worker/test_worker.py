@@ -253,7 +253,7 @@ async def test_a_drain_does_not_wait_for_what_was_given_back_unprepared(rig: Rig
 async def test_work_whose_lease_was_lost_changes_nothing(rig: Rig) -> None:
     task_id = await rig.submit("stolen", max_tokens=400)
     async with rig.working() as worker:
-        await rig.until(task_id, lambda record: record.state is State.LEASED)
+        await rig.until(task_id, lambda record: record.state.held)
         assert await rig.queue.reap("w") == [task_id]  # as if it had been taken for dead
         record = await rig.ended(task_id)
         assert record.deliveries == 2
