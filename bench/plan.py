@@ -24,7 +24,7 @@ class Sizes:
     warm_up: int = 8
     repeats: int = 8
     waiting: int = 1000
-    answers_meanwhile: int = 100
+    answers_meanwhile: int = 500
     step_requests: int = 50
     decode_steps: int = 40
     kv_tokens: int = 256
