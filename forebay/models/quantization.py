@@ -14,6 +14,7 @@ two thirds of the tower's time in single precision.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,6 +55,11 @@ HEADROOM = 1.5
 
 EMBEDDING = "model.language_model.embed_tokens"
 HEAD = "lm_head"
+
+_JOINED = re.compile(r"(?<=\.)[qkv](?=_proj$)|(?<=\.)(gate|up)(?=_proj$)")
+"""Layers of one input, which are made one matrix (:meth:`Glm4vModel.join`): all of them, or none,
+are 8-bit.
+"""
 
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _BF16 = frozenset({"avx512_bf16", "amx_bf16"})
@@ -166,10 +172,12 @@ def replace_layers(
         By the weight's name in the checkpoint: from the weight to the tensors of the new layer.
     """
     conversions: dict[str, Conversion] = {}
-    for name, module in list(model.named_modules()):
-        layer = _replacement(name, module, kind, dtype)
-        if layer is None or (device.type == "cuda" and not _fits_cuda(layer)):
-            continue
+    found = ((name, _replacement(name, one, kind, dtype)) for name, one in model.named_modules())
+    layers = {name: layer for name, layer in found if layer is not None}
+    if device.type == "cuda":
+        refused = {_matrix_of(name) for name, layer in layers.items() if not _fits_cuda(layer)}
+        layers = {name: one for name, one in layers.items() if _matrix_of(name) not in refused}
+    for name, layer in layers.items():
         parent = model.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], layer)
         conversions[f"{name}.weight"] = Conversion(name, type(layer).stored)
@@ -220,6 +228,11 @@ def _replacement(
 def _fits_cuda(layer: QuantizedLinear | Int8Embedding) -> bool:
     """Whether CUDA multiplies a matrix; an embedding table may be a tied head's matrix too."""
     return not any(side % CUDA_MULTIPLE for side in layer.weight.shape)
+
+
+def _matrix_of(name: str) -> str:
+    """Return what a layer shares with those that it becomes one matrix with, if there are any."""
+    return _JOINED.sub("", name)
 
 
 def _empty(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from forebay.models import loader, quantization
 from forebay.models.errors import QuantizationError
 from forebay.models.glm4v import vision
 from forebay.models.glm4v.config import Glm4vConfig
+from forebay.models.glm4v.layers import joined, linear_of
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 from forebay.models.quantization import Machine, Quantization, choose, replace_layers
@@ -152,6 +153,33 @@ def test_cuda_keeps_matrices_in_float_whose_sides_its_kernels_refuse(kind: Quant
     sides = [side for name in conversions for side in (shapes[name][0], shapes[name][1:].numel())]
     assert not any(side % 16 for side in sides)
     assert "lm_head.weight" not in conversions
+
+
+@pytest.mark.parametrize("kind", [Quantization.INT8, Quantization.FP8])
+def test_what_is_to_be_one_matrix_is_quantized_whole_or_not_at_all(kind: Quantization) -> None:
+    # keys and values are 8 wide, which the kernels refuse
+    narrow = replace(TINY, heads=8, kv_heads=1, partial_rotary_factor=1.0)
+    with torch.device("meta"):
+        model = Glm4vModel(Glm4vConfig.from_dict(config_dict(narrow, build_tokenizer())))
+    conversions = replace_layers(model, kind, torch.bfloat16, torch.device("cuda"))
+    assert not [name for name in conversions if "q_proj" in name]
+    assert [name for name in conversions if "o_proj" in name]
+    model.join()
+    (weight,) = {
+        one.shape for name, one in model.named_parameters() if name.endswith("qkv_proj.weight")
+    }
+    assert weight == (64 + 8 + 8, 64)
+
+
+def test_layers_that_do_not_go_together_are_not_joined() -> None:
+    plain, biased = torch.randn(3, 8), torch.ones(3)
+    with pytest.raises(ValueError, match="8-bit"):
+        joined([Int8Linear.of(plain, None), linear_of(plain, None)])
+    with pytest.raises(ValueError, match="8-bit"):
+        joined([linear_of(plain, None), Float8Linear.of(plain, None), Int8Linear.of(plain, None)])
+    for layer in (Int8Linear.of, linear_of):
+        with pytest.raises(ValueError, match="bias"):
+            joined([layer(plain, biased), layer(plain, None)])
 
 
 def held_bytes(model: torch.nn.Module) -> int:

@@ -72,12 +72,20 @@ def _onednn_pays(x: Tensor, weight: Tensor) -> bool:
 
 
 def joined(parts: Sequence[nn.Linear | QuantizedLinear]) -> nn.Module:
-    """Return one layer that says what ``parts``, layers of one input, say one after the other."""
+    """Return one layer that says what ``parts``, layers of one input, say one after the other.
+
+    Raises:
+        ValueError: not all of them are 8-bit in the same way, or only some have a bias.
+    """
+    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
+    if len(biases) not in (0, len(parts)):
+        raise ValueError(f"{len(biases)} of {len(parts)} layers have a bias: they cannot be joined")
     quantized = [part for part in parts if isinstance(part, QuantizedLinear)]
     if quantized:
+        if len(quantized) < len(parts) or len(set(map(type, parts))) > 1:
+            raise ValueError("an 8-bit layer can be joined to others of its own kind only")
         return type(quantized[0]).joined(quantized)
     weights: list[Tensor] = [part.weight for part in parts]
-    biases: list[Tensor] = [part.bias for part in parts if part.bias is not None]
     return linear_of(torch.cat(weights), torch.cat(biases) if biases else None)
 
 
