@@ -122,7 +122,7 @@ def _later(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 class PagedAttention:
     """The ``Attend`` of one step. Built once a step, called once a layer.
 
-    The batch is packed in the order of ``chunks``: those of one token first, by length.
+    The batch is packed in the order of ``chunks``: those that decode first, by length.
     ``narrow``: chunks of prefill attend in bfloat16.
     """
 
@@ -137,7 +137,7 @@ class PagedAttention:
         self._cache = cache
         self._device = device
         self._slots = self._write_slots(chunks)
-        singles = sum(1 for chunk in chunks if chunk.count == 1)
+        singles = sum(1 for chunk in chunks if chunk.decodes)
         self._groups = self._decode_groups(chunks[:singles])
         self._prefills = self._prefill_chunks(chunks[singles:], singles, narrow=narrow)
 
@@ -220,5 +220,9 @@ class PagedAttention:
 
 
 def packing_order(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Return chunks as :class:`PagedAttention` wants them: single tokens by length, then others."""
-    return sorted(chunks, key=lambda chunk: (chunk.count > 1, chunk.end if chunk.count == 1 else 0))
+    """Return chunks as attention wants them: those that decode by length, then prefill.
+
+    How a prompt is cut into chunks depends on the rest of the batch, what its tokens become must
+    not: so a chunk of one token attends as the larger ones do, which may be in another type.
+    """
+    return sorted(chunks, key=lambda chunk: (not chunk.decodes, chunk.end if chunk.decodes else 0))

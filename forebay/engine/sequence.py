@@ -101,6 +101,11 @@ class Chunk:
         return self.end - self.start
 
     @property
+    def decodes(self) -> bool:
+        """Whether its one token is one that was sampled, and not the last of a prompt."""
+        return self.count == 1 and self.start >= self.sequence.prompt_length
+
+    @property
     def samples(self) -> bool:
         """Whether the chunk ends the sequence, so that its last logits give the next token."""
         return self.end == len(self.sequence.tokens)

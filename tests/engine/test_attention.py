@@ -29,7 +29,9 @@ def chunks_of(lengths: list[tuple[int, int]], pool: BlockPool) -> list[Chunk]:
     """Chunks from ``before`` up to ``end`` of sequences whose blocks lie scattered."""
     chunks = []
     for at, (before, end) in enumerate(lengths):
-        sequence = Sequence(TaskId(str(at)), [1] * end, (), 5, computed=before)
+        prompt = before if end == before + 1 and before > 5 else end  # the others are prefill
+        sequence = Sequence(TaskId(str(at)), [1] * prompt, (), 5, computed=before)
+        sequence.tokens += [1] * (end - prompt)
         sequence.blocks = pool.take(pool.blocks_for(end)) or []
         random.Random(at).shuffle(sequence.blocks)
         chunks.append(Chunk(sequence, before, end))
@@ -62,6 +64,27 @@ def test_a_row_in_bfloat16_does_not_depend_on_what_comes_after_it() -> None:
     q, k, v = (t[:131].contiguous() for t in (q, k, v))
     part = PagedAttention(cache, [short], CPU, narrow=True)(0, q, k, v)
     assert (whole[:131] - part).abs().max().item() < 0.004  # a rounding of bfloat16, no more
+
+
+@pytest.mark.parametrize("chunk", [1, 37, 128, 199])
+def test_a_prompt_becomes_the_same_in_bfloat16_however_it_is_cut(chunk: int) -> None:
+    """What a step has room for depends on who else is in it; the last chunk is of one token."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 200, 6, 8, generator=generator)
+    k, v = k[:, :2].contiguous(), v[:, :2].contiguous()
+    found = []
+    for size in (200, chunk):
+        pool = BlockPool(600, 16)
+        cache = KVCache(CONFIG, 600, 16, torch.float32, CPU)
+        (whole,) = chunks_of([(0, 200)], pool)
+        parts = []
+        for start in range(0, 200, size):
+            one = Chunk(whole.sequence, start, min(start + size, 200))
+            rows = slice(one.start, one.end)
+            attend = PagedAttention(cache, [one], CPU, narrow=True)
+            parts.append(attend(0, q[rows].contiguous(), k[rows], v[rows]))
+        found.append(torch.cat(parts))
+    assert torch.equal(*found)
 
 
 def _error(lengths: list[tuple[int, int]], block_size: int, *, narrow: bool = False) -> float:

@@ -75,7 +75,7 @@ class GpuExecution:
         place_images: PlaceImages,
     ) -> tuple[list[Chunk], Tensor]:
         block = self.cache.block_size
-        singles = sum(1 for chunk in packed if chunk.count == 1)
+        singles = sum(1 for chunk in packed if chunk.decodes)
         step = HostStep.of(packed, singles, requests, block)
         plans = plan_prefills(packed[singles:], singles, block)
         ends = np.cumsum([chunk.count for chunk in packed])
