@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from forebay.core.errors import InvalidConstraintError
+from forebay.core.errors import ForebayError, InvalidConstraintError, TaskFailedError
 from forebay.core.events import (
     Choice,
     EngineEvent,
@@ -26,9 +26,14 @@ from forebay.engine.detokenizer import Detokenizer
 from forebay.engine.grammar import GrammarState
 from forebay.engine.penalties import TokenCounts, is_penalised
 from forebay.engine.prepared import PreparedRequest
-from forebay.engine.sampler import Row, Sampled, sample
+from forebay.engine.sampler import Row, Sampled, choosable, sample
 from forebay.engine.sequence import Sequence
 from forebay.models.tokenizer import TextTokenizer
+
+NOT_FINITE = (
+    "the model computed no finite number for the next token: this request overflows it, or its "
+    "weights are damaged"
+)
 
 
 @dataclass(slots=True)
@@ -139,7 +144,12 @@ class Answers:
     def extend(self, sequences: Seq[Sequence], logits: Tensor) -> Progress:
         """Choose each sequence's next token by its row of logits; say what comes of it."""
         progress = Progress()
-        found = [self._row(sequence, progress) for sequence in sequences]
+        if not sequences:
+            return progress
+        found = [
+            self._row(sequence, progress, speaks=speaks)
+            for sequence, speaks in zip(sequences, choosable(logits), strict=True)
+        ]
         rows = [row for row in found if row is not None]
         if not rows:
             return progress
@@ -166,11 +176,17 @@ class Answers:
     def _answer(self, sequence: Sequence) -> _Answer:
         return self._task_of[sequence.task_id].answers[sequence.task_id]
 
-    def _row(self, sequence: Sequence, progress: Progress) -> Row | None:
-        """Return what the next token is chosen by; None where the answer has failed."""
+    def _row(self, sequence: Sequence, progress: Progress, *, speaks: bool) -> Row | None:
+        """Return what the next token is chosen by; None where the answer has failed.
+
+        ``speaks``: whether the model's logits say anything.
+        """
         if sequence.task_id not in self._task_of:
             return None
         answer = self._answer(sequence)
+        if not speaks:
+            self._fail(answer, TaskFailedError(NOT_FINITE), progress)
+            return None
         try:
             return answer.row(sequence.generated)
         except InvalidConstraintError as error:
@@ -237,7 +253,7 @@ class Answers:
             Finished(task.request.task_id, first.text, reason, usage, first.logprobs, tuple(others))
         )
 
-    def _fail(self, answer: _Answer, error: InvalidConstraintError, progress: Progress) -> None:
+    def _fail(self, answer: _Answer, error: ForebayError, progress: Progress) -> None:
         task_id = answer.request.task_id
         progress.ended.extend(self.drop(task_id))
         progress.events.append(Failed(task_id, error.code, error.message))

@@ -137,6 +137,9 @@ class PagedAttention:
         self._cache = cache
         self._device = device
         self._slots = self._write_slots(chunks)
+        unused = self._unused_slots(chunks)
+        if unused:
+            cache.clear(torch.tensor(unused, device=device))
         singles = sum(1 for chunk in chunks if chunk.decodes)
         self._groups = self._decode_groups(chunks[:singles])
         self._prefills = self._prefill_chunks(chunks[singles:], singles, narrow=narrow)
@@ -163,6 +166,16 @@ class PagedAttention:
             for at in range(chunk.start, chunk.end)
         ]
         return torch.tensor(slots, device=self._device)
+
+    def _unused_slots(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Return the slots after the end of each chunk in a block that it is the first to write."""
+        size = self._cache.block_size
+        return [
+            chunk.sequence.blocks[chunk.end // size] * size + at
+            for chunk in chunks
+            if chunk.end % size and chunk.end // size * size >= chunk.start
+            for at in range(chunk.end % size, size)
+        ]
 
     def _decode_groups(self, chunks: Sequence[Chunk]) -> list[_DecodeGroup]:
         size = self._cache.block_size

@@ -32,7 +32,7 @@ class KVCache:
             config.num_key_value_heads,
             config.head_dim,
         )
-        # zeros, not empty: masked places are multiplied by zero, and zero times NaN is NaN
+        # zeros, not empty; see :meth:`clear`
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
@@ -45,6 +45,15 @@ class KVCache:
         """Store ``keys`` and ``values`` [T, kv heads, width] at ``slots`` [T] (block, offset)."""
         self.keys[layer].flatten(0, 1).index_copy_(0, slots, keys)
         self.values[layer].flatten(0, 1).index_copy_(0, slots, values)
+
+    def clear(self, slots: Tensor) -> None:
+        """Make ``slots`` [T] zero in every layer.
+
+        Whole blocks are read. What is masked in them is multiplied by zero, and zero times NaN,
+        which an earlier holder may have left, is NaN.
+        """
+        for stored in (self.keys, self.values):
+            stored.flatten(1, 2).index_fill_(1, slots, 0)
 
     def read(self, layer: int, blocks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Return the keys and values [rows, kv heads, length, width] of block tables, flattened."""

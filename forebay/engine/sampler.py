@@ -72,7 +72,8 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[Sampled]:
 
     Args:
         logits: [rows, vocabulary]; left as they are.
-        rows: one for each row of the logits. A row must allow one token at least.
+        rows: one for each row of the logits, which must be :func:`choosable`. A row must allow
+            one token at least.
     """
     tokens = [0] * len(rows)
     plain = [at for at, row in enumerate(rows) if row.plain]
@@ -89,6 +90,16 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[Sampled]:
         _fill(tokens, warm, _draw(_adjusted(logits, warm, rows), [rows[at] for at in warm]))
     told = _logprobs(logits, tokens, rows)
     return [told.get(at, Sampled(token)) for at, token in enumerate(tokens)]
+
+
+def choosable(logits: Tensor) -> list[bool]:
+    """Return for each row of logits [rows, vocabulary] whether a token can be chosen by it.
+
+    A row with a NaN or an infinite best has come of an overflow; whatever it seemed to say would
+    be noise.
+    """
+    found: list[bool] = logits.amax(dim=-1).isfinite().tolist()
+    return found
 
 
 def _fill(tokens: list[int], places: list[int], chosen: list[int]) -> None:

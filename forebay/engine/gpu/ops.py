@@ -151,8 +151,10 @@ class TorchOps:
         held = tokens < tables.lengths[:, None]
         entry = (tables.starts[:, None] + tokens // block) * held
         slots = tables.flat[entry.long()].long() * block + tokens % block
+        # what is masked is multiplied by zero: it must not be another row's NaN
+        slots = torch.where(held, slots, slots[:, :1])
         k, v = (
-            t.flatten(0, 1)[slots * held].transpose(1, 2) for t in (keys, values)
+            t.flatten(0, 1)[slots].transpose(1, 2) for t in (keys, values)
         )  # [rows, kv heads, longest, width]
         grouped = q.reshape(rows, kv_heads, -1, width)
         out = F.scaled_dot_product_attention(grouped, k, v, attn_mask=held[:, None, None, :])
