@@ -320,6 +320,10 @@ class Engine:
         )
         return StepResult(events, stats)
 
+    def close(self) -> None:
+        """Begin no picture any more: it is not to be stepped again. From any thread."""
+        self._pictures.close()
+
     def check_integrity(self) -> None:
         """Raise IntegrityError unless the engine's books add up. For tests and idle moments."""
         self._scheduler.check()

@@ -59,6 +59,10 @@ class Pictures(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give up the pictures that are not begun; none may be started any more. Thread-safe."""
+        ...
+
 
 class PicturesInStep:
     """Encodes a step's pictures together and at once. For a GPU, which is filled by many."""
@@ -78,6 +82,9 @@ class PicturesInStep:
         del wanted
         done, self._done = self._done, {}
         return Encoded(done)
+
+    def close(self) -> None:
+        """See :class:`Pictures`; none ever waits here."""
 
 
 class PicturesBeside:
@@ -114,6 +121,10 @@ class PicturesBeside:
         dropped = self._lane.withdraw(lambda key: not wanted(key))
         beside, seconds = self._lane.collect()
         return Encoded({**done, **dict.fromkeys(dropped), **beside}, seconds)
+
+    def close(self) -> None:
+        """See :class:`Pictures`."""
+        self._lane.close()
 
     @property
     def _share(self) -> int:
@@ -165,6 +176,10 @@ class _Lane:
         results = {key: self._jobs.pop(key).future.result() for key in done}
         seconds = sum(spent for _, spent in results.values())
         return {key: tokens for key, (tokens, _) in results.items()}, seconds
+
+    def close(self) -> None:
+        """End the thread after the picture under way, which the process's end waits for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, key: str, image: PreparedImage) -> tuple[Tensor, float]:
         began = time.perf_counter()

@@ -54,6 +54,10 @@ class SteppedEngine(Protocol):
         """Advance every running sequence."""
         ...
 
+    def close(self) -> None:
+        """Leave undone whatever is not begun; no step follows. Called from another thread."""
+        ...
+
     def check_integrity(self) -> None:
         """Raise unless the engine's books add up."""
         ...
@@ -109,6 +113,7 @@ class EngineThread:
             self._changed.notify()
         self._room.release()
         await asyncio.to_thread(self._thread.join, LONGEST_STEP_S)
+        self._engine.close()
         return not self._thread.is_alive()
 
     async def wait_accepting(self, timeout_s: float) -> None:

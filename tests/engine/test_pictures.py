@@ -136,6 +136,17 @@ def test_what_goes_wrong_beside_the_step_is_raised_in_it(tower: Tower) -> None:
         until(pictures, "bad")
 
 
+def test_whoever_is_closed_encodes_no_picture_that_has_not_begun(tower: Tower) -> None:
+    """Else a process that is to end would first encode all that had been asked for."""
+    pictures = PicturesBeside(tower, 2)
+    pictures.start(shown("slow", "b", "c"), work=WORK, lends=False)
+    assert tower.begun.wait(LIMIT_S)
+    pictures.close()
+    tower.go.set()
+    pictures._lane._thread.shutdown(wait=True)
+    assert tower.calls.keys() == {"slow"}
+
+
 def test_seconds_beside_the_step_are_told_once(tower: Tower) -> None:
     pictures = PicturesBeside(tower, 2)
     pictures.start(shown("a"), work=WORK, lends=False)

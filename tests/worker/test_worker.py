@@ -225,6 +225,9 @@ class SlowPreparing:
     def __init__(self) -> None:
         self.begun = threading.Event()
 
+    def close(self) -> None:
+        pass
+
     def prepare(self, *_: Any) -> object:
         self.begun.set()
         time.sleep(2)
@@ -269,6 +272,10 @@ class BrokenEngine:
 
     has_work = False
     free_tokens = 1000
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
     def prepare(self, *_: Any) -> object:
         return object()
@@ -313,7 +320,8 @@ class BrokenAfterAnAnswer(BrokenEngine):
 
 
 async def test_what_was_answered_before_a_step_raised_is_told_before_it() -> None:
-    engine = EngineThread(BrokenAfterAnAnswer())
+    broken = BrokenAfterAnAnswer()
+    engine = EngineThread(broken)
     engine.start()
     engine.add(TaskId("run"), object())
     await asyncio.to_thread(engine._thread.join, 20)
@@ -321,6 +329,7 @@ async def test_what_was_answered_before_a_step_raised_is_told_before_it() -> Non
     with pytest.raises(EngineBrokenError, match="device lost"):
         await engine.next_events()
     assert await engine.stop()
+    assert broken.closed
 
 
 class Leaking(BrokenEngine):
