@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from forebay.engine.runner import Runner
 from forebay.engine.scheduler import Plan, Scheduler
 from forebay.engine.sequence import Chunk, Sequence
 from forebay.engine.warm_up import warm_up_request
+from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
 from forebay.models.quantization import Quantization, choice_for
@@ -131,13 +133,16 @@ class Engine:
         memory = CudaMemory(place) if place.type == "cuda" else None
         free = 0 if memory is None else memory.free()
         kept = choice_for(folder, quantization, place).quantization
-        model = load_model(
-            folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
-        )
-        config = model.config
+        config = Glm4vConfig.from_folder(folder)
         ends = stop_ids_of(folder, config.text)
         longest = config.text.max_position_embeddings
         preparer = Preparer.from_folder(folder, config, longest, ends)
+        with ThreadPoolExecutor(1, "vocabulary") as beside:
+            # where it cannot be read, those who ask with a constraint are told
+            beside.submit(preparer.grammars.load)
+            model = load_model(
+                folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
+            )
         return cls.sized(model, preparer, ends, limits, place, memory, free)
 
     @classmethod

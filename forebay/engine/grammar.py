@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from llguidance import LLMatcher, LLTokenizer
 
 from forebay.core.constraint import Constraint
-from forebay.core.errors import InvalidConstraintError
+from forebay.core.errors import InvalidConstraintError, TaskFailedError
 from forebay.grammars import LIMITS, TOO_DEEP, brief, library_form, panics_as_faults
 
 MOST_COMPILED = 32
@@ -79,13 +79,14 @@ class GrammarCompiler:
 
         Raises:
             InvalidConstraintError: saying what is wrong with the constraint.
+            TaskFailedError: the model's vocabulary cannot be read.
         """
         with self._lock:
             found = self._compiled.get(constraint)
             if found is not None:
                 self._compiled.move_to_end(constraint)
                 return found
-            tokenizer = self._tokenizer = self._tokenizer or self._load()
+            tokenizer = self._read()
         state = _compiled(constraint, tokenizer)
         with self._lock:
             self._compiled[constraint] = state
@@ -93,13 +94,33 @@ class GrammarCompiler:
                 self._compiled.popitem(last=False)
         return state
 
-    def _load(self) -> LLTokenizer:
-        """Read the vocabulary, once and only when a constraint comes: it takes a moment."""
-        return LLTokenizer(
-            _with_hidden_added_tokens(self._tokenizer_json),
-            n_vocab=self._vocabulary,
-            eos_token=self._stop_ids or None,
-        )
+    def load(self) -> None:
+        """Read the vocabulary, so that no constraint has to wait for it.
+
+        A large one takes about a second, and the library holds the interpreter's lock meanwhile:
+        while others are answered, all of them would wait.
+
+        Raises:
+            TaskFailedError: it cannot be read; each constraint will meet the same.
+        """
+        with self._lock:
+            self._read()
+
+    def _read(self) -> LLTokenizer:
+        """Return the vocabulary, read once. Under the lock."""
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = LLTokenizer(
+                    _with_hidden_added_tokens(self._tokenizer_json),
+                    n_vocab=self._vocabulary,
+                    eos_token=self._stop_ids or None,
+                )
+            except (ValueError, KeyError) as error:
+                raise TaskFailedError(
+                    f"answers of this model cannot be constrained: its vocabulary is of a form "
+                    f"that is not read ({brief(str(error))})"
+                ) from error
+        return self._tokenizer
 
 
 def _with_hidden_added_tokens(tokenizer: str) -> str:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forebay.core.constraint import Constraint, ConstraintKind
-from forebay.core.errors import InvalidConstraintError, InvalidRequestError
+from forebay.core.errors import InvalidConstraintError, InvalidRequestError, TaskFailedError
 from forebay.core.events import Choice, EngineEvent, Failed, Finished
 from forebay.core.request import TaskId
 from forebay.engine import grammar
@@ -444,3 +444,35 @@ def test_many_threads_compile_and_fork_without_mixing_states() -> None:
 
 
 TOKENIZER = build_tokenizer()
+
+
+def test_a_constraint_finds_the_vocabulary_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read it holds up the whole process, so it is done while the weights are read."""
+    read = grammar.LLTokenizer
+    threads: list[threading.Thread] = []
+
+    def noted(*args: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread())
+        return read(*args, **named)
+
+    monkeypatch.setattr(grammar, "LLTokenizer", noted)
+    engine = Engine.from_folder(folder, limits=TIGHT, device="cpu")
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+    run(engine, {"a": {"constraint": Constraint(ConstraintKind.CHOICE, '["yes", "no"]')}})
+    assert len(threads) == 1
+
+
+def test_a_vocabulary_that_cannot_be_read_fails_the_constraints_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("no such vocabulary")
+
+    monkeypatch.setattr(grammar, "LLTokenizer", refuse)
+    engine = Engine.from_folder(folder, limits=TIGHT, device="cpu")
+    with pytest.raises(TaskFailedError, match="no such vocabulary"):
+        run(engine, {"a": {"constraint": Constraint(ConstraintKind.CHOICE, '["yes", "no"]')}})
+    assert isinstance(run(engine, {"a": {"max_tokens": 2}})["a"], Finished)
