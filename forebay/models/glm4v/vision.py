@@ -6,6 +6,7 @@ Source: ``Glm4vVisionModel`` of Hugging Face ``transformers``; parameter names a
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ PATCHES_A_PASS = 2048
 KEPT_LAYOUTS = 8
 KEPT_LAYOUT_BYTES = 8 * 2**20
 """How many pictures' layouts are kept, and the largest that is."""
+
+_LAYOUTS = threading.Lock()
+"""Held to change what layouts a tower keeps; one for all towers, for a lock cannot be copied."""
 
 BY_HEAD_FROM = 512
 BY_HEAD_ROWS = 1296
@@ -326,9 +330,10 @@ class VisionTower(nn.Module):
         if layout is None:
             layout = self._laid_out(grids, device)
             if layout.bytes <= KEPT_LAYOUT_BYTES:
-                if len(self._layouts) >= KEPT_LAYOUTS:
-                    self._layouts.pop(next(iter(self._layouts)), None)
-                self._layouts[key] = layout
+                with _LAYOUTS:
+                    self._layouts[key] = layout
+                    if len(self._layouts) > KEPT_LAYOUTS:
+                        del self._layouts[next(iter(self._layouts))]
         return layout
 
     def _laid_out(self, grids: Sequence[Grid], device: torch.device) -> _Layout:
