@@ -18,9 +18,10 @@ from torch import Tensor
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk
 from forebay.models.glm4v.layers import ONEDNN, products
+from forebay.models.varlen import SCORES_AT_ONCE
 
 BLOCK_ROWS = 128
-"""Queries of a chunk that attend at once: fewer compute less that is masked."""
+"""Queries of a chunk that attend at once, at most: fewer compute less that is masked."""
 
 PADDING = 1.25
 """A group's longest block table is at most this times its shortest (or one block more)."""
@@ -96,8 +97,9 @@ class _BlockPrefill:
         scaled = (q * width**-0.5).to(self.dtype).view(count, -1, groups, width).permute(1, 2, 0, 3)
         out = torch.empty_like(q)
         places = out.view(count, -1, groups, width).permute(1, 2, 0, 3)
-        for first in range(0, count, BLOCK_ROWS):
-            rows = slice(first, min(first + BLOCK_ROWS, count))
+        size = min(BLOCK_ROWS, max(1, SCORES_AT_ONCE // (heads * (self.before + count))))
+        for first in range(0, count, size):
+            rows = slice(first, min(first + size, count))
             seen = self.before + rows.stop
             scores = products(scaled[:, :, rows].flatten(1, 2), keys[:, :seen])
             scores = scores.view(len(values), groups, -1, seen)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from forebay.core.request import TaskId
+from forebay.engine import attention
 from forebay.engine.attention import BLOCK_ROWS, PADDING, PagedAttention, packing_order
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.kv_cache import KVCache
 from forebay.engine.sequence import Chunk, Sequence
+from forebay.models.glm4v import layers
 from forebay.models.glm4v.config import TextConfig
 
 CONFIG = TextConfig(
@@ -52,6 +55,36 @@ def test_prefill_in_bfloat16_attends_alike(block_size: int) -> None:
     assert _error(lengths, block_size) < 1e-5
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_chunk_holds_a_bounded_number_of_scores_at_once(
+    narrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the context is that it attends to: that grows after memory was counted."""
+    sizes: list[int] = []
+    products = attention.products
+
+    def noted(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        out = products(rows, columns)
+        sizes.append(out.numel())
+        return out
+
+    monkeypatch.setattr(attention, "products", noted)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 6_000)
+    lengths = [(0, 300), (150, 290), (1, 130), (400, 402)]
+    assert _error(lengths, 16, narrow=narrow) < (0.02 if narrow else 1e-5)
+    assert 3_000 < max(sizes) <= 6_000
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+def test_prefill_through_onednn_attends_alike(
+    kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As larger shapes do: these would be too small for it."""
+    monkeypatch.setattr(layers, "ONEDNN_FROM", 1)
+    lengths = [(0, 2), (0, 300), (40, 41), (7, 9), (150, 290), (1, 130)]
+    assert _error(lengths, 16, kv_heads=kv_heads) < 1e-5
+
+
 def test_a_row_in_bfloat16_does_not_depend_on_what_comes_after_it() -> None:
     pool = BlockPool(600, 16)
     cache = KVCache(CONFIG, 600, 16, torch.float32, CPU)
@@ -87,10 +120,13 @@ def test_a_prompt_becomes_the_same_in_bfloat16_however_it_is_cut(chunk: int) -> 
     assert torch.equal(*found)
 
 
-def _error(lengths: list[tuple[int, int]], block_size: int, *, narrow: bool = False) -> float:
+def _error(
+    lengths: list[tuple[int, int]], block_size: int, *, narrow: bool = False, kv_heads: int = 2
+) -> float:
     """How far a batch's attention is from the textbook's, at most."""
     pool = BlockPool(600, block_size)
-    cache = KVCache(CONFIG, 600, block_size, torch.float32, CPU)
+    config = replace(CONFIG, num_key_value_heads=kv_heads)
+    cache = KVCache(config, 600, block_size, torch.float32, CPU)
     packed = packing_order(chunks_of(lengths, pool))
     generator = torch.Generator().manual_seed(0)
     whole = {
@@ -101,20 +137,25 @@ def _error(lengths: list[tuple[int, int]], block_size: int, *, narrow: bool = Fa
         _, k, v = whole[chunk.sequence.task_id]
         size = block_size
         slots = [chunk.sequence.blocks[at // size] * size + at % size for at in range(chunk.start)]
-        cache.write(1, torch.tensor(slots).long(), k[: chunk.start, :2], v[: chunk.start, :2])
+        cache.write(
+            1, torch.tensor(slots).long(), k[: chunk.start, :kv_heads], v[: chunk.start, :kv_heads]
+        )
     q, k, v = (
         torch.cat([whole[c.sequence.task_id][at, c.start : c.end] for c in packed])
         for at in range(3)
     )
     attend = PagedAttention(cache, packed, CPU, narrow=narrow)
-    got = attend(1, q, k[:, :2].contiguous(), v[:, :2].contiguous())
-    expected = torch.cat([_plain(*whole[c.sequence.task_id], c.start) for c in packed])
+    got = attend(1, q, k[:, :kv_heads].contiguous(), v[:, :kv_heads].contiguous())
+    expected = torch.cat([_plain(*whole[c.sequence.task_id], c.start, kv_heads) for c in packed])
     return (got - expected).abs().max().item()
 
 
-def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, start: int) -> torch.Tensor:
-    """Textbook causal attention, three query heads a KV head."""
-    k, v = (t[:, :2].repeat_interleave(3, dim=1) for t in (k, v))
+def _plain(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, start: int, kv_heads: int
+) -> torch.Tensor:
+    """Textbook causal attention, some query heads a KV head."""
+    shared = q.shape[1] // kv_heads
+    k, v = (t[:, :kv_heads].repeat_interleave(shared, dim=1) for t in (k, v))
     scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     weights = scores.masked_fill(later, float("-inf")).softmax(dim=-1)
