@@ -79,6 +79,12 @@ class Machine:
             self.encoder.put(key, key, self.encoding.pop(key))
             self.scheduler.encoded(key)
 
+    def give_up(self, key: str) -> None:
+        """Let a picture that no running sequence wants any more be dropped before its turn."""
+        assert not self.encoder.pinned(key)
+        del self.encoding[key]
+        self.scheduler.encoded(key)
+
     def step(self) -> Plan:
         before = {id(s): (s.computed, len(s.tokens)) for s in self.live}
         running = list(self.scheduler.running)
@@ -228,6 +234,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     def encode_one(self, data: st.DataObject) -> None:
         self.machine.encode([data.draw(st.sampled_from(sorted(self.machine.encoding)))])
 
+    @precondition(lambda self: self.unwanted())
+    @rule(data=st.data())
+    def give_up_one(self, data: st.DataObject) -> None:
+        self.machine.give_up(data.draw(st.sampled_from(self.unwanted())))
+
+    def unwanted(self) -> list[str]:
+        return sorted(key for key in self.machine.encoding if not self.machine.encoder.pinned(key))
+
     @invariant()
     def books_add_up(self) -> None:
         if hasattr(self, "machine"):
@@ -311,8 +325,7 @@ def test_a_picture_that_was_given_up_is_encoded_anew_for_the_next() -> None:
     machine.add(sequence("a", 1, 3, (("cat", 4),)))
     machine.step()
     machine.cancel(machine.live[0])
-    machine.encoding.clear()
-    machine.scheduler.encoded("cat")
+    machine.give_up("cat")
     machine.add(sequence("b", 1, 3, (("cat", 4),)))
     assert begun(machine.step()) == ["cat"]
 
