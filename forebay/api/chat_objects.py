@@ -32,12 +32,13 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
     return {
         "index": index,
         "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": _logprobs(choice.logprobs),
+        "logprobs": logprobs_object(choice.logprobs),
         "finish_reason": choice.reason,
     }
 
 
-def _logprobs(told: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+def logprobs_object(told: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """Return tokens' log-probabilities as a choice has them, None where there are none."""
     if not told:
         return None
     content = [
@@ -80,7 +81,7 @@ class Chunks:
 
     def delta(self, piece: Piece) -> dict[str, Any]:
         """Return a chunk with new text."""
-        logprobs = _logprobs(piece.logprobs)
+        logprobs = logprobs_object(piece.logprobs)
         return self._chunk(piece.index, {"content": piece.text}, logprobs=logprobs)
 
     def closing(self, index: int, finish_reason: str) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class NewTask:
 
     ``deadline_s``: seconds from now after which it must not start; ``delay_s``: seconds from now
     before which it must not. ``weight``: the tenant's share beside other tenants of the same
-    priority. ``webhook_url``: told of the task's end.
+    priority. ``webhook_url``: told of the task's end. ``metadata``: the client's own, small, given
+    back with the task.
     """
 
     task_id: TaskId
@@ -97,6 +98,7 @@ class NewTask:
     idempotency: Idempotency | None = None
     same: SameAnswer | None = None
     webhook_url: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ class TaskRecord:
     prefill_s: float | None = None
     decode_s: float | None = None
     reuse: Reuse | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
