@@ -19,6 +19,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._door()
         self._queue()
+        self._webhooks()
 
     def _door(self) -> None:
         registry = self.registry
@@ -90,6 +91,41 @@ class Metrics:
         self.workers = Gauge(
             "forebay_workers", "Workers with a recent sign of life.", registry=registry
         )
+
+    def _webhooks(self) -> None:
+        registry = self.registry
+        self.webhooks = Counter(
+            "forebay_webhook_attempts_total",
+            "Attempts to deliver a webhook, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.webhooks_given_up = Counter(
+            "forebay_webhooks_given_up_total",
+            "Webhooks that will not be delivered: gone, or every attempt failed.",
+            registry=registry,
+        )
+        self.webhook_seconds = Histogram(
+            "forebay_webhook_seconds",
+            "One attempt to deliver a webhook, from the look-up of its host to the answer's head.",
+            buckets=_DECODE_SECONDS,
+            registry=registry,
+        )
+        self.webhooks_waiting = Gauge(
+            "forebay_webhooks_waiting",
+            "Webhooks of the queue that are to be delivered, those between two attempts included.",
+            registry=registry,
+        )
+        self.webhooks_due = Gauge(
+            "forebay_webhooks_due",
+            "Webhooks that are due and in nobody's hands.",
+            registry=registry,
+        )
+
+    def see_webhooks(self, *, waiting: int, due: int) -> None:
+        """Set the gauges of webhooks."""
+        self.webhooks_waiting.set(waiting)
+        self.webhooks_due.set(due)
 
     def see_queue(self, depth: QueueDepth, workers: int) -> None:
         """Set the queue's gauges."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_network
 from typing import Final
 
 import httpx
 
 from forebay.outbound.addresses import Address, Network, is_public, parse_address, plain
+from forebay.outbound.allowed import ends_in_number, is_name, read_allowed
 from forebay.outbound.errors import AddressRefusedError, UrlRefusedError
 
 MOST_URL_CHARACTERS: Final = 2048
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME: Final = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
-_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _UNFIT: Final = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -65,16 +62,8 @@ class Reach:
     @classmethod
     def from_words(cls, allowed: Iterable[str], ports: Iterable[int]) -> Reach:
         """Read an operator's list of addresses, ranges (CIDR) and names. Raises ValueError."""
-        hosts, networks = set(), []
-        for word in allowed:
-            network = _network(word)
-            if network is not None:
-                networks.append(network)
-            elif _NAME.fullmatch(word.lower()) and not _ends_in_number(word.lower()):
-                hosts.add(word.lower())
-            else:
-                raise ValueError(f"{word!r} is neither a host's name nor an address or range")
-        return cls(frozenset(ports), frozenset(hosts), tuple(networks))
+        hosts, networks = read_allowed(allowed)
+        return cls(frozenset(ports), hosts, networks)
 
     def target(self, url: str) -> Target:
         """Return what ``url`` leads to. Nothing is resolved: that is part of dialling.
@@ -122,9 +111,9 @@ class Reach:
                 raise UrlRefusedError("The host is not an IPv6 address without a zone.")
             return host
         host = host.removesuffix(".")
-        if len(host) > 253 or not _NAME.fullmatch(host):
+        if not is_name(host):
             raise UrlRefusedError("The host is not a valid name.")
-        if _ends_in_number(host):
+        if ends_in_number(host):
             if parse_address(host) is None:
                 raise UrlRefusedError("Write an IPv4 address as four decimal numbers.")
             return host
@@ -151,20 +140,3 @@ def _parse(url: str) -> httpx.URL:
     if parsed.userinfo or "@" in parsed.netloc.decode("ascii", "replace"):
         raise UrlRefusedError("The URL must not hold a user name or a password.")
     return parsed
-
-
-def _ends_in_number(host: str) -> bool:
-    """Whether systems would take the host for an IPv4 address, in whatever notation."""
-    return _NUMBER.fullmatch(host.rpartition(".")[2]) is not None
-
-
-def _network(word: str) -> Network | None:
-    try:
-        network = ip_network(word)
-    except ValueError:
-        return None
-    if network.version == 6 and isinstance(network.network_address, IPv6Address):
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            raise ValueError(f"{word!r}: write an IPv4 range as one")
-    return network

@@ -13,7 +13,14 @@ from redis.exceptions import ResponseError
 
 from forebay.core.lifecycle import HELD, TRANSITIONS
 from forebay.queue.limits import QueueLimits
-from forebay.queue.schema import KEY_NAMES, Keys
+from forebay.queue.schema import (
+    KEY_NAMES,
+    WEBHOOK_LOG_MOST,
+    WEBHOOK_TTL_S,
+    WEBHOOKS_MOST,
+    WEBHOOKS_MOST_PER_HOST,
+    Keys,
+)
 
 PARTS: Final = (
     "base.lua",
@@ -42,10 +49,17 @@ def library_source() -> tuple[str, str]:
 
 
 def _tables() -> str:
-    """Return what the library shares with Python: names of keys, and the life of a task."""
+    """Return what the library shares with Python: names of keys, the life of a task, bounds."""
     names = ", ".join(f"{name} = '{shape}'" for name, shape in KEY_NAMES.items())
     follows = ", ".join(f"{state} = {_set(after)}" for state, after in TRANSITIONS.items())
-    return f"local KEY = {{ {names} }}\nlocal FOLLOWS = {{ {follows} }}\nlocal HELD = {_set(HELD)}"
+    hooks = (
+        f"ttl_ms = {WEBHOOK_TTL_S * 1000}, most = {WEBHOOKS_MOST}, "
+        f"most_per_host = {WEBHOOKS_MOST_PER_HOST}, log_most = {WEBHOOK_LOG_MOST}"
+    )
+    return (
+        f"local KEY = {{ {names} }}\nlocal FOLLOWS = {{ {follows} }}\nlocal HELD = {_set(HELD)}\n"
+        f"local HOOKS = {{ {hooks} }}"
+    )
 
 
 def _set(names: Iterable[str]) -> str:

@@ -84,6 +84,7 @@ class DoorLibrary(Functions):
             "tenant_tasks": _first(quota.max_waiting, limits.tenant_max_waiting),
             "tenant_tokens": _first(quota.max_waiting_tokens, limits.tenant_max_waiting_tokens),
             "rate": _first(quota.rate_per_s, limits.tenant_rate_per_s),
+            "hook": task.webhook_url,
             "burst": limits.tenant_burst if quota.rate_per_s is None else quota.burst,
         }
         return {name: value for name, value in form.items() if value is not None}

@@ -125,7 +125,9 @@ class RedisQueue:
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
         async with unavailable("claiming tasks"):
             rows, due_ms = await self._library.claim(worker, limit, free_tokens, nonce)
-        self._due_at = asyncio.get_running_loop().time() + due_ms / 1000 if due_ms >= 0 else math.inf
+        self._due_at = (
+            asyncio.get_running_loop().time() + due_ms / 1000 if due_ms >= 0 else math.inf
+        )
         leases = [lease for row in rows if (lease := to_lease(row)) is not None]
         if len(leases) < len(rows):
             await self._fail_unreadable(rows, {lease.task_id for lease in leases})
@@ -199,9 +201,7 @@ def _refusal(verdict: Verdict) -> ForebayError:
                 f"This idempotency key belongs to task {verdict.where}, which asked for other things."
             )
         case "rate":
-            return RateLimitedError(
-                "This tenant sends faster than it may.", retry_after=retry_s
-            )
+            return RateLimitedError("This tenant sends faster than it may.", retry_after=retry_s)
         case "quota":
             return TenantOverQuotaError(f"Of this tenant {there}.", retry_after=retry_s)
         case _:

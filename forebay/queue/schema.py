@@ -29,6 +29,12 @@ KEY_NAMES: dict[str, str] = {
     "rate": "rate:",  # STRING per tenant: when its next task would be exactly on time, ms
     "stream": "s:",  # STREAM per task: its tokens
     "wake": "wake",  # STREAM of one entry: its id changes when work arrives
+    "hooks": "hooks",  # ZSET: ended task whose webhook is to be delivered -> when it is due, ms
+    "hook_hosts": "hookhosts",  # ZSET: receiver -> when the first of its webhooks is due, ms
+    "hook_line": "hookline:",  # ZSET per receiver: ended task -> when its webhook is due, ms
+    "hook": "hook:",  # HASH per ended task: a copy of its own with the answer, where and how often
+    "hook_claim": "hc:",  # STRING per claim that leased something: what it leased
+    "hook_log": "hooklog:",  # LIST per task: what became of each attempt
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 
@@ -46,6 +52,9 @@ LIVE_KEYS: dict[str, str] = {
     "deadlines": "index of waiting tasks",
     "delayed": "index of waiting tasks",
     "wake": "one entry, replaced and never added to",
+    "hooks": "index of webhooks to be delivered; bounded, see WEBHOOKS_MOST",
+    "hook_hosts": "index of receivers with webhooks to be delivered",
+    "hook_line": "index of one receiver's webhooks",
 }
 """The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
 
@@ -60,6 +69,20 @@ NUDGE_TTL_S = 60
 
 BLOB_TTL_S = 86_400
 """Pictures not asked for since are swept. Longer than any wait in the queue should be."""
+
+WEBHOOK_TTL_S = 7 * 86_400
+"""What a webhook says is kept for so long after its next attempt is due: dispatchers may be away
+for a while."""
+
+WEBHOOKS_MOST = 100_000
+"""Webhooks of one queue that may wait. Past it the one due last, so mostly the one that failed most
+often, is given up, which its log says."""
+
+WEBHOOKS_MOST_PER_HOST = 10_000
+"""The same of one receiver, so that one that is away does not cost the others their webhooks."""
+
+WEBHOOK_LOG_MOST = 32
+"""Attempts in a task's log."""
 
 STREAM_BUFFER = 256
 """Entries held for one subscriber before its stream is left unread in the server."""
@@ -105,6 +128,10 @@ class Keys:
     def stream(self, task_id: TaskId) -> str:
         """The tokens of one task."""
         return self.prefix + KEY_NAMES["stream"] + task_id
+
+    def webhook_log(self, task_id: TaskId) -> str:
+        """What became of each attempt to deliver one task's webhook."""
+        return self.prefix + KEY_NAMES["hook_log"] + task_id
 
     def nudge(self, reader: str) -> str:
         """The nudge stream of one reader process."""

@@ -14,20 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from forebay.outbound import Bounds, OutboundError, Reach, SafeClient
 from forebay.outbound.addresses import Address, parse_address
+from forebay.outbound.client import Bounds, SafeClient
 from forebay.outbound.dial import in_turn
 from forebay.outbound.errors import (
     AddressRefusedError,
     BrokenAnswerError,
     ConnectFailedError,
     NameUnknownError,
+    OutboundError,
     TimedOutError,
     TlsFailedError,
     TooLargeError,
     TooManyRedirectsError,
     UrlRefusedError,
 )
+from forebay.outbound.reach import Reach
 from forebay.outbound.resolver import SystemResolver
 from tests.outbound.raw_server import RawServer, leads_to, ok
 

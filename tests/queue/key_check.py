@@ -26,11 +26,21 @@ async def find_leaks(redis: Redis, keys: Keys) -> list[str]:
         kind = keys.kind(key)
         if kind not in LIVE_KEYS:
             leaks.append(key)
+        elif kind in ("hooks", "hook_line"):
+            leaks += await _hooks_of_nothing(redis, keys, key)
         elif (task_id := await _task_of(redis, keys, key, kind)) is not None:
             state = await redis.hget(keys.task(task_id), "state")
             if state is None or State(state).final or task_id not in indexed:
                 leaks.append(f"{key} ({state}, in no index)")
     return leaks
+
+
+async def _hooks_of_nothing(redis: Redis, keys: Keys, index: str) -> list[str]:
+    """Return the webhooks in an index of which nothing is kept that could be delivered."""
+    held = [
+        (one, keys.prefix + KEY_NAMES["hook"] + one) for one in await redis.zrange(index, 0, -1)
+    ]
+    return [f"{index} (of {one})" for one, hook in held if not await redis.exists(hook)]
 
 
 async def _task_of(redis: Redis, keys: Keys, key: str, kind: str) -> TaskId | None:

@@ -92,7 +92,7 @@ local function keep(q, task)
     state = 'received', tenant = task.tenant, priority = tostring(task.priority),
     cost = task.cost, seq = next_seq(q), fence = 0, deliveries = 0,
     deadline = task.deadline_ms and q.now + task.deadline_ms or 0,
-    weight = task.weight or 1, idem = task.key,
+    weight = task.weight or 1, idem = task.key, hook = task.hook,
   }
   step(t, 'queued')
   local fields = {
@@ -103,6 +103,7 @@ local function keep(q, task)
     deadline = task.deadline_ms and t.deadline,
     weight = task.weight,
     idem = task.key,
+    hook = task.hook,
     reuse = task.reuse,
   }) do
     fields[#fields + 1] = name
