@@ -24,6 +24,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from forebay.outbound.allowed import read_allowed
+from forebay.outbound.signing import read_secrets
 from forebay.queue.limits import QueueLimits
 
 ENV_PREFIX = "FOREBAY_"
@@ -147,6 +149,35 @@ class Settings(BaseSettings):
         4096, ge=64, description="Tokens, prompt and answer, that one request must be able to have."
     )
 
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="Secrets that sign webhooks (`whsec_` and base64), comma-separated: each "
+        "signs. Without one, here or in a file, webhooks are off.",
+    )
+    webhook_secret_file: Path | None = Field(
+        None, description="File with such secrets, one a line; read at the start of the API."
+    )
+    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts, addresses and networks (CIDR) inside that webhooks may reach, "
+        "comma-separated; the public internet always.",
+    )
+    webhook_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        (80, 443), description="Ports that webhooks may reach, comma-separated."
+    )
+    webhook_tries: int = Field(
+        8, ge=1, le=20, description="Attempts to deliver a webhook; 8 take about a day."
+    )
+    webhook_timeout_s: float = Field(
+        15.0, gt=0, le=120, description="How long a receiver has to take a webhook."
+    )
+    webhook_concurrency: int = Field(
+        32, ge=1, le=1024, description="Webhooks that an API process delivers at once."
+    )
+    webhook_host_concurrency: int = Field(
+        4, ge=1, le=1024, description="Of these, to one receiver."
+    )
+
     drain_s: float = Field(20.0, ge=0, description="How long a stop waits for running tasks.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is logged."
@@ -155,7 +186,7 @@ class Settings(BaseSettings):
         "auto", description="`auto`: lines for people on a terminal, JSON elsewhere."
     )
 
-    @field_validator("model_aliases", mode="before")
+    @field_validator("model_aliases", "webhook_allow", "webhook_ports", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -179,6 +210,26 @@ class Settings(BaseSettings):
     def _header(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
             raise ValueError("must be of visible ASCII characters, without spaces or line ends")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_secrets(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _allowed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        read_allowed(value)
+        return value
+
+    @field_validator("webhook_ports")
+    @classmethod
+    def _ports(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or not all(1 <= port <= 65535 for port in value):
+            raise ValueError("must be ports, from 1 to 65535")
         return value
 
     @field_validator("data_dir")
@@ -222,6 +273,24 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Folder of status files and logs of the running processes."""
         return self.data_dir / "run"
+
+    def webhook_secrets(self) -> tuple[bytes, ...]:
+        """Return the secrets that sign webhooks, those of the setting before those of the file.
+
+        Raises:
+            SettingsError: the file cannot be read, or holds something else.
+        """
+        own = self.webhook_secret.get_secret_value() if self.webhook_secret else ""
+        if self.webhook_secret_file is None:
+            return read_secrets(own)
+        try:
+            text = self.webhook_secret_file.expanduser().read_text(encoding="utf-8")
+            of_file = read_secrets(text)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"webhook_secret_file: {error}") from error
+        if not of_file:
+            raise SettingsError(f"webhook_secret_file: {self.webhook_secret_file} holds no secret")
+        return read_secrets(own) + of_file
 
     def queue_limits(self) -> QueueLimits:
         """Return the queue's limits; every process of a queue must use the same ones."""
@@ -314,13 +383,13 @@ def _explain(error: Any) -> str:
     return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}{got}"
 
 
-_UNTOLD = frozenset({"upstream_api_key", "upstream_url"})
+_UNTOLD = frozenset({"upstream_api_key", "upstream_url", "webhook_secret"})
 """Settings that may hold a secret, so that a bad value is not repeated."""
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value)

@@ -24,6 +24,8 @@ from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
+from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
+from forebay.api.webhooks.door import WebhookDoor
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
@@ -32,6 +34,7 @@ from forebay.queue.connection import connect
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import BLOB_TTL_S
 from forebay.queue.token_stream import RedisTokenStreams
+from forebay.queue.webhooks import RedisWebhooks
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     Raises:
         ProfileError: the model's folder cannot be read.
         ValueError: no queue_url is set.
+        SettingsError: the file of the webhooks' secrets cannot be read.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
     """
     if settings.queue_url is None:
@@ -87,6 +91,13 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         await stack.enter_async_context(decoders)
         sweeper = asyncio.create_task(_sweep(blobs))
         stack.callback(sweeper.cancel)
+        metrics = Metrics()
+        hooks = RedisWebhooks(
+            redis, settings.queue_name, settings.queue_limits(), lease_s=webhook_lease_s(settings)
+        )
+        secrets = settings.webhook_secrets()
+        if secrets:
+            await stack.enter_async_context(webhook_dispatcher(settings, secrets, [hooks], metrics))
         yield create_app(
             Services(
                 queue=queue,
@@ -98,7 +109,9 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 limits=door_limits(settings, profile),
                 load=LoadGauge(queue),
                 settings=door_settings(settings),
-                metrics=Metrics(),
+                metrics=metrics,
+                webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
+                webhook_log=hooks,
             )
         )
 

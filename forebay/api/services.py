@@ -9,8 +9,9 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.load import LoadGauge
+from forebay.api.webhooks.door import WebhookDoor
 from forebay.ops.metrics import Metrics
-from forebay.queue.ports import BlobStore, StreamReader, Submitter
+from forebay.queue.ports import BlobStore, StreamReader, Submitter, WebhookLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,5 @@ class Services:
     load: LoadGauge
     settings: DoorSettings = field(default_factory=DoorSettings)
     metrics: Metrics = field(default_factory=Metrics)
+    webhooks: WebhookDoor = field(default_factory=WebhookDoor)
+    webhook_log: WebhookLog | None = None

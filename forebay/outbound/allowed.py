@@ -15,7 +15,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 
 def read_allowed(words: Iterable[str]) -> tuple[frozenset[str], tuple[Network, ...]]:
-    """Read addresses, ranges (CIDR) and hosts' names; return names and ranges. Raises ValueError."""
+    """Return the names and the ranges (CIDR; one address is one) in a list. Raises ValueError."""
     hosts, networks = set(), []
     for word in words:
         network = _network(word)
