@@ -65,7 +65,7 @@ _KINDS = {
     "str": "text",
     "int": "integer",
     "float": "number",
-    "Path": "folder",
+    "Path": "path",
     "SecretStr": "secret",
 }
 
@@ -96,5 +96,5 @@ def _default(field: FieldInfo) -> str:
     if field.default is None or field.default in ("", ()):
         return "–"
     if isinstance(field.default, tuple):
-        return f"`{','.join(field.default)}`"
+        return f"`{','.join(map(str, field.default))}`"
     return f"`{field.default}`"

@@ -48,7 +48,8 @@ WORDS_ZH = {
     "webhook_secret": "为 webhook 签名的密钥（`whsec_` 加 base64），用逗号分隔，每个都会签名；"
     "此处和文件中都没有密钥时，webhook 关闭。",
     "webhook_secret_file": "存放这种密钥的文件，每行一个；API 启动时读取。",
-    "webhook_allow": "webhook 可以访问的内部主机、地址和网段（CIDR），用逗号分隔；公网总是可以访问。",
+    "webhook_allow": "webhook 可以访问的内部主机、地址和网段（CIDR），用逗号分隔；"
+    "公网总是可以访问。",
     "webhook_ports": "webhook 可以访问的端口，用逗号分隔。",
     "webhook_tries": "投递一个 webhook 的尝试次数；8 次约一天。",
     "webhook_timeout_s": "接收方接收一个 webhook 的最长时间。",

@@ -135,3 +135,49 @@ def test_before_an_upstream_without_a_folder_the_door_prices_as_glm4v_does() -> 
     profile = model_profile(load_settings(upstream_url="http://a", upstream_context_tokens=99))
     assert (profile.name, profile.context_tokens, profile.rules) == ("upstream", 99, GridRules())
     assert profile.knows("glm-4v-flash")
+
+
+SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyBvZiB3ZWJob29rcw=="
+
+
+def test_the_secrets_of_webhooks_come_from_the_setting_and_from_a_file(tmp_path: Path) -> None:
+    assert load_settings().webhook_secrets() == ()
+    file = tmp_path / "secrets"
+    file.write_text(f"{SECRET}\n{SECRET}\n")
+    assert len(load_settings(webhook_secret=SECRET).webhook_secrets()) == 1
+    assert len(load_settings(webhook_secret_file=str(file)).webhook_secrets()) == 2
+    both = load_settings(webhook_secret=SECRET, webhook_secret_file=str(file))
+    assert len(both.webhook_secrets()) == 3
+    assert SECRET not in repr(both)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "password", f"{SECRET} password"])
+def test_a_file_that_holds_no_secrets_stops_the_start(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "secrets"
+    settings = load_settings(webhook_secret_file=str(file))
+    with pytest.raises(SettingsError, match="webhook_secret_file"):
+        settings.webhook_secrets()  # it is not there
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="webhook_secret_file"):
+        settings.webhook_secrets()
+
+
+def test_settings_of_webhooks_are_refused_by_name_and_no_secret_is_repeated() -> None:
+    with pytest.raises(SettingsError, match="webhook_allow") as error:
+        load_settings(webhook_allow="10.0.0.0/8, http://hooks.internal")
+    for ports in ("0", "", "80,70000", "http"):
+        with pytest.raises(SettingsError, match="webhook_ports"):
+            load_settings(webhook_ports=ports)
+    with pytest.raises(SettingsError, match="webhook_secret") as error:
+        load_settings(webhook_secret="my-password")
+    assert "my-password" not in str(error.value)
+
+
+def test_settings_of_webhooks_reach_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"webhook_secret": SECRET, "webhook_ports": "80,8443", "webhook_allow": "10.0.0.0/8,a.b"}
+    settings = load_settings(**told)
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    child = load_settings()
+    assert child == settings
+    assert (child.webhook_ports, child.webhook_allow) == ((80, 8443), ("10.0.0.0/8", "a.b"))

@@ -10,7 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from standardwebhooks.webhooks import Webhook
 
+from forebay.api.app import build
 from forebay.api.task_object import task_object
+from forebay.config import load_settings
+from forebay.core.errors import InvalidRequestError
 from forebay.core.request import Cost, InferenceRequest, Message, Role, TaskId, TextPart
 from forebay.ops.metrics import Metrics
 from forebay.queue.embedded import EmbeddedValkey
@@ -58,7 +61,7 @@ async def finish(queue: RedisQueue, *names: str, url: str, text: str = "42") -> 
 async def log_of(hooks: RedisWebhooks, name: str, attempts: int) -> list[WebhookAttempt]:
     """Wait until so many attempts are logged."""
     async with asyncio.timeout(WAIT_S):
-        while len(log := await hooks.webhook_log(TaskId(name))) < attempts:
+        while len(log := await hooks.webhook_log(TaskId(name))) < attempts:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return log
 
@@ -288,7 +291,6 @@ async def test_a_queue_that_goes_away_is_asked_again(
         await queue.start()
         hooks = RedisWebhooks(redis, "test")
         async with dispatcher(hooks, [receiver.port]):
-            await redis.config_set("timeout", 0)
             server.stop()
             await asyncio.sleep(0.3)
             server.start()
@@ -296,3 +298,27 @@ async def test_a_queue_that_goes_away_is_asked_again(
             await finish(queue, "a", url=url_of(receiver))
             assert (await log_of(hooks, "a", 1))[0].outcome == "delivered"
         await redis.aclose()
+
+
+async def test_an_api_made_from_settings_delivers_and_lets_receivers_be_named(
+    valkey: EmbeddedValkey, queue: RedisQueue, hooks: RedisWebhooks, receiver: RawServer,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    told = {
+        "queue_url": valkey.url,
+        "queue_name": "test",
+        "data_dir": str(tmp_path),
+        "webhook_allow": "127.0.0.1",
+        "webhook_ports": str(receiver.port),
+    }
+    url = url_of(receiver)
+    async with build(load_settings(**told)) as app:
+        with pytest.raises(InvalidRequestError, match="webhook_secret"):
+            app.state.services.webhooks.accept(url)
+    async with build(load_settings(**told, webhook_secret=f"{SECRET},{OLD_SECRET}")) as app:
+        services = app.state.services
+        await finish(queue, "a", url=services.webhooks.accept(url))
+        assert (await log_of(services.webhook_log, "a", 1))[0].outcome == "delivered"
+        assert b"forebay_webhook_attempts_total" in services.metrics.render()
+    ((_, headers, body),) = receiver.asked
+    Webhook(OLD_SECRET).verify(body, headers)

@@ -1,4 +1,4 @@
-"""A queue, a receiver and a dispatcher, all real; also run as a process of its own, to be killed."""
+"""A dispatcher as the tests run it; also as a process of its own, to be killed."""
 
 from __future__ import annotations
 
