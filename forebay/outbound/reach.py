@@ -16,6 +16,7 @@ from forebay.outbound.errors import AddressRefusedError, UrlRefusedError
 MOST_URL_CHARACTERS: Final = 2048
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_USER: Final = re.compile(r"[^/?#]*//[^/?#]*@")
 _UNFIT: Final = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -73,9 +74,8 @@ class Reach:
         """
         parsed = _parse(url)
         host = self._host(parsed.raw_host.decode("ascii", "replace").lower())
-        target = Target(
-            parsed.scheme, host, parsed.port or _DEFAULT_PORTS[parsed.scheme], parsed.raw_path
-        )
+        port = _DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
+        target = Target(parsed.scheme, host, port, parsed.raw_path)
         self.check_port(target.port)
         address = parse_address(host)
         if address is not None:
@@ -137,6 +137,6 @@ def _parse(url: str) -> httpx.URL:
         raise UrlRefusedError("The URL cannot be read.") from error
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.raw_host:
         raise UrlRefusedError("The URL must begin with http:// or https:// and name a host.")
-    if parsed.userinfo or "@" in parsed.netloc.decode("ascii", "replace"):
+    if parsed.userinfo or _USER.match(url):  # an empty one is not kept by the parser
         raise UrlRefusedError("The URL must not hold a user name or a password.")
     return parsed
