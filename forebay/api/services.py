@@ -11,7 +11,8 @@ from forebay.admission.profile import ModelProfile
 from forebay.api.load import LoadGauge
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.ops.metrics import Metrics
-from forebay.queue.ports import BlobStore, StreamReader, Submitter, WebhookLog
+from forebay.queue.ports import BlobStore, StreamReader, Submitter
+from forebay.queue.webhook_ports import WebhookLog
 
 
 @dataclass(frozen=True, slots=True)

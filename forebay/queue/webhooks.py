@@ -15,9 +15,9 @@ from forebay.queue.connection import unavailable
 from forebay.queue.functions import Functions
 from forebay.queue.library_door import Description
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import WebhookAttempt, WebhookClaim, WebhookLease
 from forebay.queue.records import to_record
 from forebay.queue.schema import Keys
+from forebay.queue.webhook_ports import WebhookAttempt, WebhookClaim, WebhookLease
 
 
 class WebhookLibrary(Functions):

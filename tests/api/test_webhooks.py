@@ -17,8 +17,9 @@ from forebay.core.errors import InvalidRequestError
 from forebay.core.request import Cost, InferenceRequest, Message, Role, TaskId, TextPart
 from forebay.ops.metrics import Metrics
 from forebay.queue.embedded import EmbeddedValkey
-from forebay.queue.ports import NewTask, Outcome, WebhookAttempt
+from forebay.queue.ports import NewTask, Outcome
 from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.webhook_ports import WebhookAttempt
 from forebay.queue.webhooks import RedisWebhooks
 from tests.api import webhook_rig
 from tests.api.webhook_rig import OLD_SECRET, SECRET, dispatcher

@@ -9,9 +9,10 @@ from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
 from forebay.queue import functions, schema
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import Outcome, TaskError, WebhookAttempt, WebhookLease
+from forebay.queue.ports import Outcome, TaskError
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import KEY_NAMES, Keys
+from forebay.queue.webhook_ports import WebhookAttempt, WebhookLease
 from forebay.queue.webhooks import RedisWebhooks
 from tests.queue.making import PLENTY, answer, task
 

@@ -12,7 +12,7 @@ from forebay.config import Settings
 from forebay.ops.metrics import Metrics
 from forebay.outbound.client import Bounds, SafeClient
 from forebay.outbound.reach import Reach
-from forebay.queue.ports import Webhooks
+from forebay.queue.webhook_ports import Webhooks
 
 LEASE_MARGIN_S = 30.0
 """What a dispatcher has, past the time of an attempt, to say what became of it."""

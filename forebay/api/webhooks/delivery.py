@@ -14,7 +14,8 @@ from forebay.api.webhooks.schedule import RetrySchedule
 from forebay.outbound.client import SafeClient
 from forebay.outbound.errors import OutboundError
 from forebay.outbound.signing import sign
-from forebay.queue.ports import TaskRecord, WebhookAttempt, WebhookLease
+from forebay.queue.ports import TaskRecord
+from forebay.queue.webhook_ports import WebhookAttempt, WebhookLease
 
 DELIVERED: Final = "delivered"
 GONE: Final = "gone"

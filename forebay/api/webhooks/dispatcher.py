@@ -14,7 +14,7 @@ import structlog
 from forebay.api.webhooks.delivery import DELIVERED, Delivery
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.metrics import Metrics
-from forebay.queue.ports import WebhookAttempt, WebhookLease, Webhooks
+from forebay.queue.webhook_ports import WebhookAttempt, WebhookLease, Webhooks
 
 log = structlog.get_logger(__name__)
 
