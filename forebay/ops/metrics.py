@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from forebay.queue.ports import QueueDepth
@@ -88,6 +90,16 @@ class Metrics:
         self.queue_oldest_seconds = Gauge(
             "forebay_queue_oldest_seconds", "Age of the longest-waiting task.", registry=registry
         )
+        self.queue_wait_seconds = Gauge(
+            "forebay_queue_wait_seconds",
+            "Time from arrival to first lease: a mean that fades within minutes.",
+            registry=registry,
+        )
+        self.queue_eta_error_seconds = Gauge(
+            "forebay_queue_eta_error_seconds",
+            "How far the start told at the door was off: a mean that fades within minutes.",
+            registry=registry,
+        )
         self.workers = Gauge(
             "forebay_workers", "Workers with a recent sign of life.", registry=registry
         )
@@ -133,8 +145,11 @@ class Metrics:
         self.queue_tasks.labels("waiting").set(depth.waiting)
         self.queue_tasks.labels("leased").set(depth.leased)
         self.queue_tasks.labels("dead").set(depth.dead)
+        self.queue_tasks.labels("delayed").set(depth.delayed)
         self.queue_waiting_tokens.set(depth.waiting_tokens)
         self.queue_oldest_seconds.set(depth.oldest_s)
+        self.queue_wait_seconds.set(_or_nan(depth.wait_s))
+        self.queue_eta_error_seconds.set(_or_nan(depth.eta_error_s))
         self.workers.set(workers)
 
     def miss_queue(self) -> None:
@@ -145,3 +160,8 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text form that Prometheus reads."""
         return generate_latest(self.registry)
+
+
+def _or_nan(seconds: float | None) -> float:
+    """Return what Prometheus has for a value that nobody knows yet."""
+    return math.nan if seconds is None else seconds

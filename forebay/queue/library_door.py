@@ -16,7 +16,7 @@ class Verdict(NamedTuple):
 
     ``kind`` is "ok", or of a refusal "full", "quota", "rate" or "conflict". ``where``: the id of
     the task that there is (ok, conflict), else what there is too much of, "tasks" or "tokens";
-    ``there``: how much. ``position`` and ``eta_ms`` are -1 where they are not known or do not apply.
+    ``there``: how much. ``position`` and ``eta_ms`` are -1 where nobody knows them.
     """
 
     kind: str

@@ -395,7 +395,10 @@ class Operator(Protocol):
         ...
 
     async def retry(self, task_id: TaskId) -> bool:
-        """Send a dead letter back, all its deliveries before it, to run alone; False: it is none."""
+        """Send a dead letter back, none of its deliveries counted, to run alone.
+
+        False: it is no dead letter.
+        """
         ...
 
     async def drop(self, task_id: TaskId) -> bool:

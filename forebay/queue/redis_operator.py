@@ -72,8 +72,10 @@ def _read_cursor(text: str) -> list[str]:
         parts = json.loads(text) if text else []
     except ValueError:
         parts = None
-    if isinstance(parts, list) and len(parts) in (0, 2, 4) and all(
-        isinstance(part, str) for part in parts
+    if (
+        isinstance(parts, list)
+        and len(parts) in (0, 2, 4)
+        and all(isinstance(part, str) for part in parts)
     ):
         return parts
     raise ValueError(f"not a cursor of a listing: {text[:50]!r}")

@@ -208,7 +208,9 @@ def test_the_urgent_go_first(folder: Path) -> None:
     engine = Engine.from_folder(folder, limits=replace(LIMITS, max_running=1), device="cpu")
     for priority in (Priority.BATCH, Priority.NORMAL, Priority.VIP):
         terms = Terms(priority)
-        engine.add(engine.prepare(TaskId(f"{int(priority)}"), question("?", max_tokens=2), {}, terms))
+        engine.add(
+            engine.prepare(TaskId(f"{int(priority)}"), question("?", max_tokens=2), {}, terms)
+        )
     order = [e.task_id for e in drain(engine) if isinstance(e, Finished)]
     assert order == ["1", "5", "9"]
 

@@ -84,9 +84,7 @@ async def ends(engine: UpstreamEngine, count: int = 1) -> list[EngineEvent]:
     events: list[EngineEvent] = []
     async with asyncio.timeout(WAIT_S):
         while sum(not isinstance(one, TokenDelta) for one in events) < count:
-            events += [
-                one for one in await engine.next_events() if not isinstance(one, PhaseBegun)
-            ]
+            events += [one for one in await engine.next_events() if not isinstance(one, PhaseBegun)]
     return events
 
 

@@ -161,9 +161,7 @@ class QueueModel:
             return []
         return self.claim_in_turn(worker, limit, free, idle=not held)
 
-    def claim_in_turn(
-        self, worker: str, limit: int, free: int, *, idle: bool
-    ) -> list[ModelTask]:
+    def claim_in_turn(self, worker: str, limit: int, free: int, *, idle: bool) -> list[ModelTask]:
         taken: list[ModelTask] = []
         while len(taken) < limit:
             each, credit = self.next_in_turn()
