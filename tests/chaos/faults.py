@@ -16,6 +16,9 @@ from tests.chaos.stack import Stack
 CLOCK_BOUND_S = 900
 """How far the clock may be from the truth, so that results kept for hours are there at the end."""
 
+VICTIM_S = 20.0
+"""How long a fault waits for a process that it can strike."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -128,8 +131,7 @@ def _signal(first: signal.Signals, then: signal.Signals | None = None) -> Strike
 
     @asynccontextmanager
     async def strike(stack: Stack, fault: Fault) -> AsyncIterator[bool]:
-        which = round(fault.which * 1000)
-        pid = stack.send(fault.target, which, first, lame_s=fault.seconds * fault.strength)
+        pid = await _send_to_someone(stack, fault, first)
         try:
             yield pid is not None
         finally:
@@ -138,6 +140,18 @@ def _signal(first: signal.Signals, then: signal.Signals | None = None) -> Strike
                     stack.signal_pid(pid, then)
 
     return strike
+
+
+async def _send_to_someone(stack: Stack, fault: Fault, number: signal.Signals) -> int | None:
+    """Send a signal; a part that is just being started again is waited for."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + VICTIM_S
+    while True:
+        lame_s = fault.seconds * fault.strength
+        pid = stack.send(fault.target, round(fault.which * 1000), number, lame_s)
+        if pid is not None or clock() > until:
+            return pid
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -168,7 +182,7 @@ async def _full_memory(stack: Stack, fault: Fault) -> AsyncIterator[bool]:
         yield done
     finally:
         if done:
-            await stack.insist("CONFIG", "SET", "maxmemory", before[1])
+            await stack.insist("CONFIG", "SET", "maxmemory", before["maxmemory"])
 
 
 @asynccontextmanager

@@ -18,11 +18,13 @@ import httpx
 
 from forebay.core.errors import ForebayError
 from tests.chaos.checker import Verdict, Violation, check
-from tests.chaos.clients import PATIENCE, Client
+from tests.chaos.clients import Client
+from tests.chaos.door import PATIENCE, Doors
 from tests.chaos.faults import Fault, Kind, kinds_as_one, kinds_in_parts, plan, strike
 from tests.chaos.history import Accepted, History, Struck
 from tests.chaos.processes import adopt_orphans, end_all, offspring
 from tests.chaos.stack import Stack, as_one, in_parts
+from tests.chaos.tasks_face import is_offered
 from tests.chaos.valkey import find_faketime
 
 QUIET_S = 90.0
@@ -75,7 +77,9 @@ class Run:
 
     options: Options
     history: History = field(default_factory=History)
+    with_tasks: bool | None = None
     struck: Counter[str] = field(default_factory=Counter)
+    begun: int = 0
     missed: int = 0
     ended: int = 0
     lives: Counter[str] = field(default_factory=Counter)
@@ -115,6 +119,7 @@ class Run:
             "seconds": round(self.load_s, 1),
             "stopped_by": self.stopped_by,
             "violations": [f"{one.kind}: {one.about} {one.what}" for one in violations[:50]],
+            "tasks_api": bool(self.with_tasks),
             "seed": self.options.seed,
             "replay": self.options.replay(),
         }
@@ -181,6 +186,7 @@ def _stack(options: Options, folder: Path) -> AbstractAsyncContextManager[Stack]
 
 
 async def _strike_while_asking(one: Run, stack: Stack, told: Callable[[str], None]) -> None:
+    """Ask all questions and do all faults."""
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(_tell(one, told))
         async with asyncio.TaskGroup() as work:
@@ -194,10 +200,20 @@ async def _ask_all(one: Run, stack: Stack) -> None:
 
     async def ask_on(client: Client) -> None:
         for number in numbers:
+            await _until_faults_keep_up(one, number)
             await client.ask(number)
             one.ended += 1
 
     await _each(one, stack, one.options.clients, ask_on)
+
+
+async def _until_faults_keep_up(one: Run, number: int) -> None:
+    """Hold questions back while faults take their time, so that every fault meets some."""
+    ahead = one.options.clients
+    while one.begun < one.options.faults and (
+        number - ahead > one.options.tasks * (one.begun + 1) / one.options.faults
+    ):
+        await asyncio.sleep(0.05)
 
 
 async def _each(
@@ -205,12 +221,13 @@ async def _each(
 ) -> None:
     """Have so many clients do the same at once."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=count)
-    async with (
-        httpx.AsyncClient(timeout=PATIENCE, limits=limits, trust_env=False) as http,
-        asyncio.TaskGroup() as group,
-    ):
-        for _ in range(count):
-            group.create_task(work(Client(http, stack.doors, one.history)))
+    async with httpx.AsyncClient(timeout=PATIENCE, limits=limits, trust_env=False) as http:
+        if one.with_tasks is None:  # asked before the first fault
+            one.with_tasks = await is_offered(Doors(http, stack.doors, one.history))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                doors = Doors(http, stack.doors, one.history)
+                group.create_task(work(Client(doors, with_tasks=one.with_tasks)))
 
 
 async def _tell(one: Run, told: Callable[[str], None]) -> None:
@@ -247,6 +264,7 @@ async def _strike(
     one: Run, stack: Stack, fault: Fault, family: asyncio.Lock, told: Callable[[str], None]
 ) -> None:
     try:
+        one.begun += 1
         one.history.note(Struck(f"{fault} begins"))
         done = await strike(stack, fault, one.options.kinds, told)
         one.history.note(Struck(f"{fault} is over"))
@@ -265,7 +283,7 @@ async def _settle(one: Run, stack: Stack) -> None:
 
     async def read_again(client: Client) -> None:
         for task in left:
-            await client.read(task)
+            await client.read_again(task)
 
     await _each(one, stack, 8, read_again)
     one.runs = await stack.runs()
