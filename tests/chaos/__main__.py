@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(
         prefix="forebay-chaos-", ignore_cleanup_errors=True
     ) as scratch:
-        one = uvloop.run(_run_until_signal(options, given.keep or Path(scratch)))
+        folder = given.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        one = uvloop.run(_run_until_signal(options, folder.absolute()))
     return _report(one, given.json, given.history)
 
 
@@ -54,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run_until_signal(options: Options, folder: Path) -> Run:
     """Run; on SIGINT or SIGTERM end every process and return what there is."""
-    folder.mkdir(parents=True, exist_ok=True)
     one = Run(options)
     work = asyncio.ensure_future(run(one, folder, _say))
     loop = asyncio.get_running_loop()

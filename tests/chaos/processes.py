@@ -100,7 +100,7 @@ class Process:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        with self.log.open("ab") as log:
+        with self.log.open("ab", buffering=0) as log:
             while line := await process.stdout.read(65_536):
                 log.write(line)
 

@@ -125,6 +125,7 @@ class _Pump:
         self._held: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
         self._moved = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._over = False
 
     async def run(self) -> None:
@@ -148,8 +149,9 @@ class _Pump:
         self._held.append((due, chunk))
         self._bytes += len(chunk)
         self._moved.set()
-        while self._bytes > MOST_HELD:
-            await asyncio.sleep(0.01)
+        if self._bytes > MOST_HELD:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     async def _give(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -159,6 +161,7 @@ class _Pump:
                 await asyncio.sleep(max(0.0, due - clock()))
                 await self._pass(content)
                 self._bytes -= len(content)
+                self._has_room.set()
 
     async def _next(self) -> tuple[float, bytes] | None:
         while not self._held:
@@ -185,9 +188,9 @@ class _Pump:
             return
         step = max(1, round(weather.bytes_per_s / 20))
         for at in range(0, len(content), step):
-            await self._write(content[at : at + step])
             if link.weather.bytes_per_s:
                 await asyncio.sleep(step / link.weather.bytes_per_s)
+            await self._write(content[at : at + step])
 
     async def _write(self, content: bytes) -> None:
         self._writer.write(content)
@@ -205,16 +208,20 @@ class Proxy:
         self._server_port = server_port
         self._weather = FAIR
         self._chance = random.Random(seed)
+        self._carrying: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Proxy]:
-        server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
             self.cut(self.links)
+            for task in self._carrying:
+                task.cancel()
+            await asyncio.gather(*self._carrying, return_exceptions=True)
 
     def change(self, weather: Weather, *, some: Callable[[], Iterable[Link]] | None = None) -> None:
         """Change the weather of ``some`` links, or of all and of those to come.
@@ -233,6 +240,11 @@ class Proxy:
         """Reset these connections."""
         for link in list(links):
             link.cut()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carrying = asyncio.create_task(self._carry(reader, writer))
+        self._carrying.add(carrying)
+        carrying.add_done_callback(self._carrying.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

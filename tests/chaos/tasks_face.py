@@ -1,4 +1,4 @@
-"""``/v1/tasks``: submitted under a key, followed and resumed by the last id, read and read again."""
+"""``/v1/tasks``: submitted under a key, followed and resumed by the last id, read again."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -37,7 +38,7 @@ def answer_to(number: int) -> str:
 
 def pieces(text: str) -> list[str]:
     """Cut a text so that no two pieces are alike."""
-    return [f"{word} " for word in text.split(" ")[:-1]] + [text.split(" ")[-1]]
+    return [one for one in re.split(r"(?<= )", text) if one]
 
 
 def life(number: int, chance: random.Random) -> Events:
@@ -217,7 +218,7 @@ def test_a_restart_that_is_not_told_is_a_gap(events: Events, data: st.DataObject
             return False
         alike = [it for it in events if isinstance(it, Grew | Restarted) and it.task == one.task]
         number = next(n for n, it in enumerate(alike) if it is one)
-        return 0 < number and all(isinstance(it, Grew) for it in alike[number - 1 : number + 2 : 2])
+        return number > 0 and all(isinstance(it, Grew) for it in alike[number - 1 : number + 2 : 2])
 
     told = [at for at in range(len(events)) if takes_back(at)]
     if told:
