@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
         clients=given.clients,
         whole=given.whole,
+        demo=given.demo,
         limit_s=given.limit_s,
         garble=given.garble,
         **({"clock": False} if given.no_clock else {}),
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the faults: which, where, how hard")
     parser.add_argument("--clients", type=int, default=64, help="clients at once")
     parser.add_argument("--whole", action="store_true", help="strike one `forebay serve`")
+    parser.add_argument("--demo", action="store_true", help="have the demo model answer")
     parser.add_argument("--no-clock", action="store_true", help="leave the server's clock alone")
     parser.add_argument("--limit-s", type=float, default=0.0, help="bound of the whole run")
     parser.add_argument("--garble", type=int, default=0, help="have the n-th answer said wrong")

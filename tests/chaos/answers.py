@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from dataclasses import dataclass
@@ -15,28 +16,36 @@ _SIDES = 100
 _LEAST_SIDE = 30
 
 
+MOST_TOKENS = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. ``size``: width and height of its picture, if it has one.
+    """One question with its one right answer. ``name``: of the client's attempt, never asked twice.
 
-    A picture is known by its size, which storing it anew at another quality does not change.
+    ``picture``: a file, where there is one.
     """
 
     name: str
-    size: tuple[int, int] | None = None
+    prompt: str
+    answer: str
+    picture: bytes | None = None
 
     @property
-    def prompt(self) -> str:
-        return f"Say the words of {self.name}."
+    def data_url(self) -> str:
+        assert self.picture is not None
+        return f"data:image/jpeg;base64,{base64.b64encode(self.picture).decode()}"
 
-    @property
-    def answer(self) -> str:
-        """The one right answer."""
-        return "".join(words(self.prompt, self.size))
 
-    def picture(self) -> bytes:
-        assert self.size is not None
-        return _jpeg(self.size)
+def invented(name: str, number: int, *, with_picture: bool) -> Question:
+    """Return a question whose answer follows from its name.
+
+    A picture is known by its size, which storing it anew at another quality does not change.
+    """
+    size = size_of(number) if with_picture else None
+    prompt = f"Say the words of {name}."
+    picture = _jpeg(size) if size else None
+    return Question(name, prompt, "".join(words(prompt, size)), picture)
 
 
 def size_of(number: int) -> tuple[int, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
 import httpx
 
-from tests.chaos.answers import Question
+from tests.chaos.answers import MOST_TOKENS, Question
 from tests.chaos.door import TASK_ENDS, Doors, SseEvent, sse_events
 from tests.chaos.history import (
     Accepted,
@@ -23,6 +22,7 @@ from tests.chaos.history import (
 )
 
 READER = "chat"
+MODEL_NAME = "under-test"
 
 
 async def ask_plainly(doors: Doors, question: Question) -> tuple[str | None, bool]:
@@ -125,16 +125,15 @@ class _Watch:
 
 def chat_body(question: Question) -> dict[str, Any]:
     content: Any = question.prompt
-    if question.size is not None:
-        url = f"data:image/jpeg;base64,{base64.b64encode(question.picture()).decode()}"
+    if question.picture is not None:
         content = [
-            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "image_url", "image_url": {"url": question.data_url}},
             {"type": "text", "text": question.prompt},
         ]
     return {
-        "model": "oracle",
+        "model": MODEL_NAME,
         "messages": [{"role": "user", "content": content}],
-        "max_tokens": 64,
+        "max_tokens": MOST_TOKENS,
         "temperature": 0,
     }
 

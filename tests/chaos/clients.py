@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from tests.chaos import chat_face, queue_face, tasks_face
-from tests.chaos.answers import Question, size_of
+from tests.chaos.answers import Question
 from tests.chaos.door import Doors
 from tests.chaos.history import Asked
 
 LONGEST_PAUSE_S = 1.5
 
 
+class Asking(Protocol):
+    """Makes the question of a number under a name."""
+
+    def __call__(self, name: str, number: int, *, with_picture: bool) -> Question: ...
+
+
 class Client:
     """Asks one question after the other, each until it is taken and has an end.
 
     Which face a question is asked on follows from its number: the queue service's, chat streamed
-    or plain, and where it is offered (``with_tasks``) the tasks API for half of them. Every 50th
-    chat is left by its client.
+    or plain, and where it is offered (``with_tasks``) the tasks API for half of them. A few chats
+    are left by their clients. ``question`` makes what is asked.
     """
 
-    def __init__(self, doors: Doors, *, with_tasks: bool) -> None:
+    def __init__(self, doors: Doors, question: Asking, *, with_tasks: bool) -> None:
         self._doors = doors
+        self._question = question
         self._with_tasks = with_tasks
 
     async def ask(self, number: int) -> None:
@@ -42,7 +50,7 @@ class Client:
     async def _attempt(self, number: int, attempt: int) -> tuple[str | None, bool]:
         face = number % 20 if self._with_tasks else number * 2 % 20
         with_picture = face in (2, 8, 12, 16)
-        question = Question(f"q{number}.{attempt}", size_of(number) if with_picture else None)
+        question = self._question(f"q{number}.{attempt}", number, with_picture=with_picture)
         self._doors.history.note(Asked(question.name, question.prompt, question.answer))
         if face in (8, 12, 16):
             return await queue_face.submit(self._doors, question)
@@ -53,7 +61,7 @@ class Client:
 
     async def _ask_as_task(self, number: int) -> None:
         """Ask under one key until it is taken: sent again it is the same task."""
-        question = Question(f"q{number}", size_of(number) if number % 3 == 0 else None)
+        question = self._question(f"q{number}", number, with_picture=number % 3 == 0)
         self._doors.history.note(Asked(question.name, question.prompt, question.answer))
         attempt = 0
         while (task := await tasks_face.submit(self._doors, question)) is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.answers import Question
+from tests.chaos.answers import MOST_TOKENS, Question
 from tests.chaos.door import Doors
 from tests.chaos.history import Accepted, End, Read, Unknown, Unsure
 
@@ -19,11 +19,13 @@ _TOLD = {
 
 async def submit(doors: Doors, question: Question) -> tuple[str | None, bool]:
     """Send a picture with a question; return the task if it was taken. Its end is asked for."""
+    assert question.picture is not None
+    form = {"prompt": question.prompt, "max_tokens": str(MOST_TOKENS), "temperature": "0"}
     try:
         reply = await doors.http.post(
             f"{doors.url}/predict",
-            data={"prompt": question.prompt},
-            files={"image": ("p.jpg", question.picture(), "image/jpeg")},
+            data=form,
+            files={"image": ("p.jpg", question.picture, "image/jpeg")},
         )
     except httpx.HTTPError as error:
         doors.history.note(Unsure(question.name, repr(error)))

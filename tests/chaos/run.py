@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 
 from forebay.core.errors import ForebayError
+from tests.chaos.answers import invented
 from tests.chaos.checker import Verdict, Violation, check
-from tests.chaos.clients import Client
+from tests.chaos.clients import Asking, Client
+from tests.chaos.demo import learnt
 from tests.chaos.door import PATIENCE, Doors
 from tests.chaos.faults import Fault, Kind, kinds_as_one, kinds_in_parts, plan, strike
 from tests.chaos.history import Accepted, History, Struck
@@ -37,6 +39,7 @@ ORPHAN_S = 15.0
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a run is made of. ``whole``: ``forebay serve``, else each process by itself.
+    ``demo``: the demo model answers, else a server whose answers are known beforehand.
 
     ``impatience_s``: a fault comes after so long even when no task has ended meanwhile.
     ``garble``: have the n-th answer said wrong, to see that it is found.
@@ -47,6 +50,7 @@ class Options:
     seed: int = 1
     clients: int = 64
     whole: bool = False
+    demo: bool = False
     limit_s: float = 0.0
     impatience_s: float = 4.0
     clock: bool = field(default_factory=lambda: find_faketime() is not None)
@@ -56,7 +60,7 @@ class Options:
     @property
     def longest_s(self) -> float:
         """The bound of the whole run: as set, else far more than it takes."""
-        return self.limit_s or 120 + self.tasks * 0.4 + self.faults * 12
+        return self.limit_s or 120 + self.tasks * (4 if self.demo else 0.4) + self.faults * 12
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -66,7 +70,7 @@ class Options:
         """Return the command that runs the same faults again."""
         words = ["python", "-m", "tests.chaos", "--tasks", self.tasks, "--faults", self.faults]
         words += ["--seed", self.seed, "--clients", self.clients]
-        words += ["--whole"] if self.whole else []
+        words += [f"--{name}" for name in ("whole", "demo") if getattr(self, name)]
         words += [] if self.clock or self.whole else ["--no-clock"]
         return shlex.join(str(word) for word in words)
 
@@ -78,6 +82,7 @@ class Run:
     options: Options
     history: History = field(default_factory=History)
     with_tasks: bool | None = None
+    asking: Asking = invented
     struck: Counter[str] = field(default_factory=Counter)
     begun: int = 0
     missed: int = 0
@@ -174,14 +179,13 @@ async def _run(
 
 def _stack(options: Options, folder: Path) -> AbstractAsyncContextManager[Stack]:
     if options.whole:
-        return as_one(folder, settings=options.settings, garble=options.garble)
+        return as_one(folder, settings=options.settings, garble=options.garble, demo=options.demo)
     return in_parts(
         folder,
         seed=options.seed,
-        apis=2,
-        workers=2,
         settings=options.settings,
         garble=options.garble,
+        demo=options.demo,
     )
 
 
@@ -223,11 +227,13 @@ async def _each(
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=count)
     async with httpx.AsyncClient(timeout=PATIENCE, limits=limits, trust_env=False) as http:
         if one.with_tasks is None:  # asked before the first fault
-            one.with_tasks = await is_offered(Doors(http, stack.doors, one.history))
+            doors = Doors(http, stack.doors, one.history)
+            one.with_tasks = await is_offered(doors)
+            one.asking = await learnt(http, doors.url) if one.options.demo else invented
         async with asyncio.TaskGroup() as group:
             for _ in range(count):
                 doors = Doors(http, stack.doors, one.history)
-                group.create_task(work(Client(doors, with_tasks=one.with_tasks)))
+                group.create_task(work(Client(doors, one.asking, with_tasks=one.with_tasks)))
 
 
 async def _tell(one: Run, told: Callable[[str], None]) -> None:

@@ -22,6 +22,7 @@ from forebay.core.request import TaskId
 from forebay.queue.connection import connect
 from forebay.queue.ports import QueueDepth
 from forebay.queue.redis_queue import RedisQueue
+from tests.chaos.chat_face import MODEL_NAME
 from tests.chaos.processes import Process
 from tests.chaos.proxy import Proxy
 from tests.chaos.valkey import Valkey
@@ -40,7 +41,7 @@ SETTINGS = {
     "UPSTREAM_IDLE_S": "20",
     "RESULT_TTL_S": "14400",  # clocks jump by minutes, and a result must be there at the end
     "LOG_FORMAT": "json",
-    "MODEL_NAME": "oracle",
+    "MODEL_NAME": MODEL_NAME,
 }
 
 
@@ -75,6 +76,10 @@ class Stack:
     @property
     def processes(self) -> list[Process]:
         return [process for group in self.groups.values() for process in group]
+
+    def answering(self) -> dict[str, str]:
+        """Return the setting that says who answers."""
+        return {"UPSTREAM_URL": self.upstream_url} if self.upstream_url else {}
 
     def victims(self, part: str) -> list[int]:
         """Return the processes of a part that live now."""
@@ -125,8 +130,10 @@ class Stack:
         async with self.admin() as client:
             await client.delete(f"{{fb:main}}:t:{TaskId(task)}")
 
-    async def runs(self) -> dict[str, int]:
-        """Return how often each prompt was run."""
+    async def runs(self) -> dict[str, int] | None:
+        """Return how often each prompt was run; None where a model here answers."""
+        if self.upstream is None:
+            return None
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             return dict((await client.get(f"{self.upstream_url}/runs")).json())
 
@@ -153,9 +160,13 @@ async def _says_ready(client: httpx.AsyncClient, door: str) -> bool:
 
 @asynccontextmanager
 async def in_parts(
-    folder: Path, *, seed: int, apis: int, workers: int, settings: Mapping[str, str], garble: int
+    folder: Path, *, seed: int, settings: Mapping[str, str], garble: int, demo: bool
 ) -> AsyncIterator[Stack]:
-    """Run each process by itself, its way to the queue's server through a proxy."""
+    """Run each process by itself, its way to the queue's server through a proxy.
+
+    Two doors, and two workers in front of the server that answers; with ``demo`` one worker with
+    the demo model.
+    """
     valkey = Valkey(folder / "valkey", free_port())
     stack = Stack([], "", valkey=valkey, queue_url=f"redis://127.0.0.1:{valkey.port}/0")
     stack.groups["valkey"] = [valkey.process]
@@ -163,8 +174,9 @@ async def in_parts(
         for name in ("api", "worker"):
             proxy = Proxy(valkey.port, seed)
             stack.proxies[name] = await open_ends.enter_async_context(proxy.listening())
-        _add_upstream(folder, stack, garble)
-        for name, count in (("api", apis), ("worker", workers)):
+        if not demo:
+            _add_upstream(folder, stack, garble)
+        for name, count in (("api", 2), ("worker", 1 if demo else 2)):
             make = _api if name == "api" else _worker
             stack.groups[name] = [make(folder, stack, at, settings) for at in range(count)]
         async with _running(stack):
@@ -195,31 +207,27 @@ def _part(
     name: str, folder: Path, stack: Stack, arguments: tuple[str, ...], settings: Mapping[str, str]
 ) -> Process:
     port = stack.proxies[arguments[0]].port
-    own = {
-        "QUEUE_URL": f"redis://127.0.0.1:{port}/0",
-        "UPSTREAM_URL": stack.upstream_url,
-        "DATA_DIR": str(folder / "data"),
-    }
+    own = {"QUEUE_URL": f"redis://127.0.0.1:{port}/0", "DATA_DIR": str(folder / "data")}
     command = [sys.executable, "-m", "forebay", *arguments, "--supervised"]
-    return Process(name, command, folder / f"{name}.log", environment(**own, **settings))
+    set_by = environment(**stack.answering(), **own, **settings)
+    return Process(name, command, folder / f"{name}.log", set_by)
 
 
 @asynccontextmanager
-async def as_one(folder: Path, *, settings: Mapping[str, str], garble: int) -> AsyncIterator[Stack]:
+async def as_one(
+    folder: Path, *, settings: Mapping[str, str], garble: int, demo: bool
+) -> AsyncIterator[Stack]:
     """Run ``forebay serve``: its supervisor, its private queue server, API and worker."""
     port = free_port()
     stack = Whole([f"http://127.0.0.1:{port}"], "")
-    _add_upstream(folder, stack, garble)
+    if not demo:
+        _add_upstream(folder, stack, garble)
     stack.queue_url = f"unix://{folder}/data/queue/valkey.sock"
     serve = Process(
         "supervisor",
         [sys.executable, "-m", "forebay", "serve", "--port", str(port)],
         folder / "serve.log",
-        environment(
-            UPSTREAM_URL=stack.upstream_url,
-            DATA_DIR=str(folder / "data"),
-            **settings,
-        ),
+        environment(**stack.answering(), DATA_DIR=str(folder / "data"), **settings),
         before_start=stack.until_the_port_is_free,
     )
     stack.groups["supervisor"] = [serve]

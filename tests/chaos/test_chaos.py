@@ -51,6 +51,13 @@ def test_forebay_serve_under_faults_keeps_what_it_promised(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_demo_models_answers_stay_the_same_under_faults(tmp_path: Path) -> None:
+    one = Run(Options(tasks=40, faults=10, seed=3, clients=12, demo=True))
+    asyncio.run(run(one, tmp_path, quiet))
+    kept(one, 40, 10)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(5400)
 def test_5000_tasks_under_200_faults_have_one_answer_each(tmp_path: Path) -> None:
     one = Run(Options(tasks=5000, faults=200, seed=1))
