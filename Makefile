@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,8 @@ layers: install-dev  ## the one-way street: who may import whom
 	@$(BIN)/lint-imports
 pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
 	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
+chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
+	@$(BIN)/python -m tests.chaos --json runs/chaos.json $(ARGS)
 gpu-suite: install-dev  ## tests and benchmark that need an NVIDIA GPU, about nine minutes
 	@PYTHON=$(BIN)/python sh scripts/gpu_suite.sh $(ARGS)
 gpu-wheels: install-dev  ## what a GPU machine without a network lacks, into wheels/ (ARGS=package names)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests take from the system: a Chromium for the page's, fonts for the training's. On Debian
-# whatever is missing is installed. Never fails: tests without their part skip and say so.
+# What the tests take from the system: a Chromium for the page's, fonts for the training's, libfaketime
+# to move a server's clock. On Debian whatever is missing is installed. Never fails: tests without their part skip and say so.
 as_root=""
 can_install() {
     [ "$(uname -s)" = Linux ] && grep -qs '^ID=debian' /etc/os-release || return 1
@@ -23,13 +23,16 @@ for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome-stable google
     command -v "$name" >/dev/null 2>&1 && chromium=$name && break
 done
 fonts=$(.venv/bin/python -m training.fonts)
-[ -n "$chromium" ] && [ -z "$fonts" ] && exit 0
+clock=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1)
+[ -n "$chromium" ] && [ -z "$fonts" ] && [ -n "$clock" ] && exit 0
 if can_install; then
     [ -n "$chromium" ] || { say "installing Debian's chromium for the browser tests"; install chromium; }
+    [ -n "$clock" ] || { say "installing Debian's libfaketime for the tests under faults"; install libfaketime; }
     # shellcheck disable=SC2086
     [ -z "$fonts" ] || { say "installing the fonts that training draws with"; install $fonts; }
 else
     [ -n "$chromium" ] || say "no Chromium: the browser tests will be skipped (\`make browser\` fetches Playwright's own)"
+    [ -n "$clock" ] || say "no libfaketime: the clock's jumps will be left out of the faults"
     [ -z "$fonts" ] || say "fonts are missing, the tests that draw will be skipped: $fonts"
 fi
 exit 0
