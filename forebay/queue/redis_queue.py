@@ -198,7 +198,7 @@ def _refusal(verdict: Verdict) -> ForebayError:
     match verdict.kind:
         case "conflict":
             return IdempotencyConflictError(
-                f"The idempotency key belongs to task {verdict.where}, which asked for other things."
+                f"This key belongs to task {verdict.where}, which asked for something else."
             )
         case "rate":
             return RateLimitedError("This tenant sends faster than it may.", retry_after=retry_s)
