@@ -21,7 +21,7 @@ async def find_leaks(redis: Redis, keys: Keys) -> list[str]:
         if not key.startswith(keys.prefix):
             leaks.append(f"{key} (outside the hash tag)")
             continue
-        if await redis.pttl(key) >= 0:
+        if await redis.pttl(key) != -1:  # -2: it has expired meanwhile
             continue
         kind = keys.kind(key)
         if kind not in LIVE_KEYS:
