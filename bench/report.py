@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -123,10 +123,10 @@ def _memory(raw: Raw | None) -> float | None:
     return relative_difference(raw["one"]["peak_rss"], raw["many"]["peak_rss"])
 
 
-def machine() -> Raw:
-    """Return what a figure depends on: the processor, its cores, memory and versions."""
+def machine(names: Sequence[str] = ("torch", "numpy", "tokenizers", "pillow")) -> Raw:
+    """Return what a figure depends on: the processor, its cores, memory, versions of packages."""
     packages: dict[str, str | None] = {}
-    for name in ("torch", "numpy", "tokenizers", "pillow"):
+    for name in names:
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -162,10 +162,10 @@ def commit() -> str | None:
         return None  # an unpacked archive: no history
 
 
-def write(path: Path, whole: Raw) -> None:
+def write(path: Path, whole: Raw, tabulate: Callable[[Raw], str] | None = None) -> None:
     """Replace the JSON file and, beside it, the table; a reader never sees half of one."""
     _replace(path, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-    _replace(path.with_suffix(".md"), table(whole))
+    _replace(path.with_suffix(".md"), (tabulate or table)(whole))
 
 
 def _replace(path: Path, text: str) -> None:
