@@ -170,8 +170,9 @@ class SamplingParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: what is not as it is by default."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        raw = {name: value for name, value in values.items() if value != getattr(_PLAIN, name)}
+        raw = {
+            name: value for name, plain in _PLAIN.items() if (value := getattr(self, name)) != plain
+        }
         for name in raw.keys() & {"stop", "stop_token_ids"}:
             raw[name] = list(raw[name])
         if self.constraint is not None:
@@ -192,7 +193,7 @@ class SamplingParams:
         )
 
 
-_PLAIN = SamplingParams()
+_PLAIN = {one.name: one.default for one in fields(SamplingParams)}
 
 
 @dataclass(frozen=True, slots=True)
