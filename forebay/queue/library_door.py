@@ -52,12 +52,15 @@ class Description(NamedTuple):
     text: str = ""
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class DoorLibrary(Functions):
     """The door's functions."""
 
     async def enqueue(self, task: NewTask, request: str) -> Verdict:
         """Take a task, or say why not."""
-        known = json.dumps(self._form(task), ensure_ascii=False, separators=(",", ":"))
+        known = _to_json(self._form(task))
         reply = await self._call("enqueue", task.task_id, request, known)
         if reply[0] != "ok":
             kind, where, there, retry_ms = reply

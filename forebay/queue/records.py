@@ -29,9 +29,13 @@ from forebay.queue.ports import (
 )
 
 
+# json.dumps with arguments builds a new encoder for every call, which costs as much as it encodes.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def request_to_json(request: InferenceRequest) -> str:
     """Return the form in which a request waits."""
-    return json.dumps(request.to_dict(), ensure_ascii=False, separators=(",", ":"))
+    return to_json(request.to_dict())
 
 
 def to_lease(row: LeaseRow) -> Lease | None:
@@ -167,7 +171,7 @@ def _more_to_text(logprobs: Sequence[TokenLogprob], others: Sequence[tuple[Any, 
         return ""
     rows = [[*one[:-1], [each.to_json() for each in one[-1]]] for one in others]
     more = [[each.to_json() for each in logprobs], rows]
-    return json.dumps(more, ensure_ascii=False, separators=(",", ":"))
+    return to_json(more)
 
 
 def _more_from_text(text: str | None) -> tuple[tuple[TokenLogprob, ...], list[Any]]:
