@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import structlog
+import uvloop
 
 from forebay.config import Settings, SettingsError
 from forebay.engine.errors import EngineBrokenError
@@ -56,7 +56,7 @@ def run(settings: Settings, name: str) -> None:
 
         engine, free_tokens = load(settings)
         limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
-    asyncio.run(_work(settings, name, engine, limits))
+    uvloop.run(_work(settings, name, engine, limits))
 
 
 def upstream_engine(settings: Settings) -> UpstreamEngine:
