@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError, RedisError
@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.errors import EvictionPolicyError, ServerTooOldError
+from forebay.queue.pool import SwiftPool
 
 ANSWER_S: Final = 3.0
 """Longest that one operation may take, waiting for a connection and retries included."""
@@ -35,7 +36,7 @@ def connect(url: str) -> Redis:
     library may safely be sent twice. A server that is silent is not asked again by the same call.
     Raises ValueError for another kind of URL.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = SwiftPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=POOL_WAIT_S,

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from forebay.core.lifecycle import HELD, TRANSITIONS
+from forebay.queue.asking import ask
 from forebay.queue.limits import QueueLimits
 from forebay.queue.schema import (
     KEY_NAMES,
@@ -100,7 +101,7 @@ class Functions:
         return await self._fcall(function, args)
 
     async def _fcall(self, function: str, args: Sequence[str | float]) -> Any:
-        return await self._redis.fcall(function, 1, self._keys.meta, *self._args, *args)
+        return await ask(self._redis, "FCALL", function, 1, self._keys.meta, *self._args, *args)
 
 
 def flat(rows: Sequence[Sequence[str | int]]) -> list[str | int]:
