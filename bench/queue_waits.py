@@ -76,8 +76,7 @@ async def _submit(bench: Bench) -> list[float]:
     await queue.start()
     draw, waits, marks = random.Random(4), [], Marks(bench.folder / "marks")
     try:
-        while not await queue.workers():
-            await asyncio.sleep(0.05)
+        await _worker_there(queue)
         for number in range(bench.tasks):
             await asyncio.sleep(draw.uniform(*PAUSE_S))
             began = time.monotonic()
@@ -86,6 +85,12 @@ async def _submit(bench: Bench) -> list[float]:
         return waits
     finally:
         await redis.aclose()
+
+
+async def _worker_there(queue: RedisQueue) -> None:
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        while not await queue.workers():
+            await asyncio.sleep(0.05)  # noqa: ASYNC110 - another process comes up
 
 
 async def _claimed(marks: Marks, number: int) -> float:

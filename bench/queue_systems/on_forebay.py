@@ -129,4 +129,4 @@ def read(names: list[str]) -> list[Any]:
 def work() -> None:
     """Answer until SIGTERM."""
     alone = os.environ.get("QUEUE_ALONE") == "1"
-    asyncio.run(_work_alone() if alone else _work())
+    uvloop.run(_work_alone() if alone else _work())
