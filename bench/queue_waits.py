@@ -89,8 +89,8 @@ async def _submit(bench: Bench) -> list[float]:
 
 async def _worker_there(queue: RedisQueue) -> None:
     async with asyncio.timeout(WAIT_LIMIT_S):
-        while not await queue.workers():
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - another process comes up
+        while not await queue.workers():  # noqa: ASYNC110 - another process comes up
+            await asyncio.sleep(0.05)
 
 
 async def _claimed(marks: Marks, number: int) -> float:
