@@ -173,7 +173,7 @@ def _watch(bench: Bench, marks: Marks, worker: psutil.Process) -> Raw:
     while not marks.times()[1]:
         if started is None and marks.times()[0]:
             started = cpu_s(worker), bench.server.cpu_s()
-        if time.monotonic() > until or not worker.is_running():
+        if time.monotonic() > until or _ended(worker):
             raise QueueRunError(f"{sum(marks.runs())} of {bench.tasks} tasks ran: {_tail(bench)}")
         time.sleep(_POLL_S)
     first, last = marks.times()
@@ -183,6 +183,11 @@ def _watch(bench: Bench, marks: Marks, worker: psutil.Process) -> Raw:
         "process_worker_us": 1e6 * (cpu_s(worker) - used[0]) / bench.tasks,
         "process_server_us": 1e6 * (bench.server.cpu_s() - used[1]) / bench.tasks,
     }
+
+
+def _ended(worker: psutil.Process) -> bool:
+    """Whether a worker has ended; nobody has asked for its exit code then."""
+    return not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def cpu_s(first: psutil.Process) -> float:
