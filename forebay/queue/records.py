@@ -28,7 +28,6 @@ from forebay.queue.ports import (
     TaskRecord,
 )
 
-
 # json.dumps with arguments builds a new encoder for every call, which costs as much as it encodes.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
