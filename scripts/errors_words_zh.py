@@ -33,6 +33,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "没有这个任务：此处从未接受过，或结果已过期。",
         "检查任务编号；结果默认保留一小时。请重新发送请求。",
     ),
+    "task_ended": (
+        "任务已经结束，无法再取消。",
+        "用 GET /v1/tasks/{id} 查看它是如何结束的。",
+    ),
     "invalid_image": (
         "应为图片的部分不是可接受的格式，或已损坏。",
         "发送完整的 JPEG、PNG、WEBP、GIF 或 BMP 文件。",

@@ -17,13 +17,27 @@ async def final_record(services: Services, task_id: TaskId) -> TaskRecord:
     Raises:
         ForebayError: the task's own error, or the queue became unreachable.
     """
+    await await_end(services, task_id)
+    record = await services.queue.get(task_id)
+    if record is None:
+        raise TaskNotFoundError(f"the task {task_id} is unknown or its result has expired")
+    return answered(record)
+
+
+async def await_end(services: Services, task_id: TaskId) -> None:
+    """Return when the task has ended. Raises QueueUnavailableError, TaskNotFoundError."""
     async with services.streams.subscribe(task_id) as entries:
         async for entry in entries:
             if entry.kind.terminal:
                 break
-    record = await services.queue.get(task_id)
-    if record is None:
-        raise TaskNotFoundError(f"the task {task_id} is unknown or its result has expired")
+
+
+def answered(record: TaskRecord) -> TaskRecord:
+    """Return a final record that has an answer.
+
+    Raises:
+        ForebayError: the task's own error.
+    """
     if record.text is None:
         code, message = failure_of(record)
         raise error_for_code(code)(message)

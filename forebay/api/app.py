@@ -14,7 +14,7 @@ from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
-from forebay.api import chat, compat, health, models
+from forebay.api import chat, compat, health, models, tasks
 from forebay.api.error_forms import install_error_forms
 from forebay.api.load import LoadGauge
 from forebay.api.middleware.access_log import AccessLogMiddleware
@@ -22,6 +22,7 @@ from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
+from forebay.api.queue_watch import QueueWatch
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
 from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
@@ -52,7 +53,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
-    for router in (chat.router, models.router, compat.router, health.router):
+    for router in (chat.router, tasks.router, models.router, compat.router, health.router):
         app.include_router(router)
     install_page(app)
     install_docs(app)
@@ -86,6 +87,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         await queue.start()
         streams = RedisTokenStreams(redis, settings.queue_name)
         await stack.enter_async_context(streams)
+        watch = await stack.enter_async_context(QueueWatch(queue))
         blobs = FolderBlobs(settings.blob_dir)
         decoders = DecoderPool(PoolLimits(processes=settings.image_processes))
         await stack.enter_async_context(decoders)
@@ -108,6 +110,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 profile=profile,
                 limits=door_limits(settings, profile),
                 load=LoadGauge(queue),
+                watch=watch,
                 settings=door_settings(settings),
                 metrics=metrics,
                 webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),

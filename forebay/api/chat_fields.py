@@ -41,13 +41,15 @@ _OFF: Final[dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def refuse_unsupported(raw: Mapping[str, Any]) -> None:
+def refuse_unsupported(raw: Mapping[str, Any], honoured: frozenset[str] = HONOURED) -> None:
     """Check the fields' names, and that unsupported ones are off.
+
+    ``honoured``: the contract's own fields; the chat's by default.
 
     Raises:
         InvalidRequestError: naming the first field that cannot be honoured.
     """
     for name, value in raw.items():
-        if name in HONOURED or name in HARMLESS or _OFF.get(name, _empty)(value):
+        if name in honoured or name in HARMLESS or _OFF.get(name, _empty)(value):
             continue
         raise InvalidRequestError(f"the field {name!r} is not supported here", param=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -31,6 +32,7 @@ MOST_MARKS: Final = 400_000
 """Commas, colons and opening brackets in a body, those inside texts included: more than any text
 that fits a context has, and few enough to be read without holding up other clients."""
 
+MOST_MESSAGES: Final = 1000
 MOST_PARTS: Final = 1000
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -78,15 +80,25 @@ class StreamOptions(StrictForm):
     include_obfuscation: bool | None = None
 
 
-class ChatForm(SamplingForm):
-    """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
+Messages = Annotated[
+    list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
+]
 
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=1000, fail_fast=True)
+
+class AnswersForm(SamplingForm):
+    """What is asked of the answers, in a conversation of any contract."""
+
     max_completion_tokens: int | None = Field(default=None, ge=1)
     n: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+
+
+class ChatForm(AnswersForm):
+    """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
+
+    model: str
+    messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -102,6 +114,21 @@ def read_chat_form(body: bytes) -> ChatForm:
     Raises:
         InvalidRequestError: not JSON, not of the documented form, or a field is not supported.
     """
+    raw = json_object(body)
+    refuse_unsupported(raw)
+    known = {name: value for name, value in raw.items() if name in HONOURED - HARMLESS}
+    try:
+        return ChatForm.model_validate(known)
+    except ValidationError as error:
+        raise refusal(error) from error
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Parse a request's body, in bounded time.
+
+    Raises:
+        InvalidRequestError: not a JSON object, or one of very many values.
+    """
     if sum(map(body.count, (b",", b":", b"[", b"{"))) > MOST_MARKS:
         raise InvalidRequestError("the body has too many fields, values or marks")
     try:
@@ -113,16 +140,11 @@ def read_chat_form(body: bytes) -> ChatForm:
         raise InvalidRequestError("the body is not valid JSON") from error
     if not isinstance(raw, dict):
         raise InvalidRequestError("the body must be a JSON object")
-    refuse_unsupported(raw)
-    known = {name: value for name, value in raw.items() if name in HONOURED - HARMLESS}
-    try:
-        return ChatForm.model_validate(known)
-    except ValidationError as error:
-        raise refusal(error) from error
+    return raw
 
 
-async def chat_sampling(form: ChatForm, settings: DoorSettings) -> SamplingParams:
-    """Return the sampling parameters of a chat request.
+async def chat_sampling(form: AnswersForm, settings: DoorSettings) -> SamplingParams:
+    """Return the sampling parameters of a conversation.
 
     Raises:
         InvalidRequestError, InvalidConstraintError: as ``sampling_params``; too many answers or
@@ -149,8 +171,12 @@ def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
     Raises:
         InvalidRequestError: a picture's URL cannot be read, or a turn has one that may not.
     """
-    turns = tuple(_turn(message, index) for index, message in enumerate(form.messages))
-    return Ask(turns=turns, sampling=sampling, model=form.model)
+    return Ask(turns=to_turns(form.messages), sampling=sampling, model=form.model)
+
+
+def to_turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
+    """Return a conversation with its pictures' bytes. Raises as ``to_ask``."""
+    return tuple(_turn(message, index) for index, message in enumerate(messages))
 
 
 def _turn(message: ChatMessage, index: int) -> Turn:

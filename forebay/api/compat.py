@@ -11,7 +11,7 @@ from forebay.api.answers import failure_of
 from forebay.api.dependencies import ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.route_docs import form_body, inlined_properties
-from forebay.api.sampling_form import SamplingForm, sampling_form_of_texts, sampling_params
+from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
 from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
 from forebay.core.request import PRIORITY_FORMS, Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
@@ -97,14 +97,7 @@ def _elapsed_ms(record: TaskRecord) -> int:
 
 
 def _sampling_form(form: FormData) -> SamplingForm:
-    texts: dict[str, list[str]] = {}
-    for name, value in form.multi_items():
-        if name in _OWN:
-            continue
-        if not isinstance(value, str):
-            raise InvalidRequestError(f"{name} must be text, not a file", param=name)
-        texts.setdefault(name, []).append(value)
-    return sampling_form_of_texts(texts)
+    return form_of_texts(SamplingForm, texts_of(form, but=_OWN))
 
 
 def _priority(form: FormData) -> Priority:

@@ -41,7 +41,7 @@ def openai_form(error: ForebayError) -> dict[str, Any]:
     """Return the body that OpenAI clients read."""
     return {
         "error": {
-            "message": _told(error),
+            "message": told_to_clients(error),
             "type": "invalid_request_error" if error.status < 500 else "server_error",
             "param": error.param,
             "code": error.code,
@@ -55,11 +55,11 @@ def compat_form(error: ForebayError) -> dict[str, Any]:
     A missing part is the one case that the service's own clients know; its body is kept exact.
     """
     if isinstance(error, MissingPartError):
-        return {"error": _told(error)}
-    return {"error": _told(error), "code": error.code}
+        return {"error": told_to_clients(error)}
+    return {"error": told_to_clients(error), "code": error.code}
 
 
-def _told(error: ForebayError) -> str:
+def told_to_clients(error: ForebayError) -> str:
     """Return what a client may read; where the queue's server lies is for the log alone."""
     if isinstance(error, QueueUnavailableError):
         log.warning("queue.unavailable", reason=error.message)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
@@ -23,7 +23,7 @@ from forebay.core.request import (
     TaskId,
     TextPart,
 )
-from forebay.queue.ports import Enqueued, NewTask
+from forebay.queue.ports import Enqueued, Idempotency, NewTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,20 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request in the door's own words, whatever its contract. ``model`` None: the served one."""
+    """A request in the door's own words, whatever its contract. ``model`` None: the served one.
+
+    The fields after the model are those of ``NewTask``.
+    """
 
     turns: tuple[Turn, ...]
     sampling: SamplingParams
     model: str | None = None
     priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+    delay_s: float = 0.0
+    webhook_url: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    idempotency: Idempotency | None = None
 
 
 async def submit(services: Services, ask: Ask) -> Enqueued:
@@ -81,7 +89,17 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
     # only what is admitted is decoded
     stored = await _store_all(services, raw, priced)
     request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
-    task = NewTask(TaskId(uuid.uuid4().hex), request, cost, priority=ask.priority)
+    task = NewTask(
+        TaskId(uuid.uuid4().hex),
+        request,
+        cost,
+        priority=ask.priority,
+        deadline_s=ask.deadline_s,
+        delay_s=ask.delay_s,
+        idempotency=ask.idempotency,
+        webhook_url=ask.webhook_url,
+        metadata=ask.metadata,
+    )
     enqueued = await services.queue.enqueue(task)
     services.metrics.admitted.inc()
     services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)

@@ -34,6 +34,11 @@ def form_body(properties: dict[str, Schema], required: list[str]) -> dict[str, A
     return _body("multipart/form-data", schema)
 
 
+def header_fields(*names: str) -> list[dict[str, Any]]:
+    """Return the ``parameters`` of a route that reads optional headers itself."""
+    return [{"name": name, "in": "header", "schema": {"type": "string"}} for name in names]
+
+
 def install_docs(app: FastAPI) -> None:
     """Serve ``/docs``."""
 

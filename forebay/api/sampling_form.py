@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData
 
 from forebay.api.services import DoorSettings
 from forebay.core.constraint import Constraint
@@ -91,8 +92,30 @@ class SamplingForm(StrictForm):
     guided_choice: Annotated[list[str], Field(fail_fast=True)] | None = None
 
 
-def sampling_form_of_texts(texts: Mapping[str, Sequence[str]]) -> SamplingForm:
+LISTS: Final = frozenset({"stop", "stop_token_ids", "guided_choice"})
+OBJECTS: Final = frozenset({"response_format", "structured_outputs", "guided_json"})
+
+F = TypeVar("F", bound=SamplingForm)
+
+
+def texts_of(form: FormData, but: Collection[str]) -> dict[str, list[str]]:
+    """Return a form's fields but those named. Raises InvalidRequestError where one is a file."""
+    texts: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if name in but:
+            continue
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"{name} must be text, not a file", param=name)
+        texts.setdefault(name, []).append(value)
+    return texts
+
+
+def form_of_texts(
+    form: type[F], texts: Mapping[str, Sequence[str]], objects: frozenset[str] = OBJECTS
+) -> F:
     """Read the fields from a form of texts, where a list is a field sent several times.
+
+    ``objects``: the fields that are JSON.
 
     Raises:
         InvalidRequestError: naming the field, and what it may be.
@@ -104,15 +127,11 @@ def sampling_form_of_texts(texts: Mapping[str, Sequence[str]]) -> SamplingForm:
         elif len(values) > 1:
             raise InvalidRequestError(f"{name} is there {len(values)} times", param=name)
         else:
-            raw[name] = _json(values[0], name) if name in OBJECTS else values[0]
+            raw[name] = _json(values[0], name) if name in objects else values[0]
     try:
-        return SamplingForm.model_validate(raw, strict=False)
+        return form.model_validate(raw, strict=False)
     except ValidationError as error:
         raise refusal(error) from error
-
-
-LISTS: Final = frozenset({"stop", "stop_token_ids", "guided_choice"})
-OBJECTS: Final = frozenset({"response_format", "structured_outputs", "guided_json"})
 
 
 def refusal(error: ValidationError) -> InvalidRequestError:

@@ -10,6 +10,7 @@ from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.load import LoadGauge
 from forebay.api.webhooks.door import WebhookDoor
+from forebay.api.queue_watch import QueueWatch
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, StreamReader, Submitter
 from forebay.queue.webhook_ports import WebhookLog
@@ -44,6 +45,7 @@ class Services:
     profile: ModelProfile
     limits: Limits
     load: LoadGauge
+    watch: QueueWatch
     settings: DoorSettings = field(default_factory=DoorSettings)
     metrics: Metrics = field(default_factory=Metrics)
     webhooks: WebhookDoor = field(default_factory=WebhookDoor)

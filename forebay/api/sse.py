@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -32,11 +32,17 @@ HEADERS: Final = {
 }
 
 
-def event(content: Any, *, stream_id: str | None = None) -> bytes:
+def event(content: Any, *, name: str | None = None, stream_id: str | None = None) -> bytes:
     """Return one event with a JSON content; ``stream_id`` is the place that a client resumes at."""
-    head = f"id: {stream_id}\n" if stream_id else ""
+    head = f"event: {name}\n" if name else ""
+    head += f"id: {stream_id}\n" if stream_id else ""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return f"{head}data: {text}\n\n".encode()
+
+
+def reconnect_after(seconds: float) -> bytes:
+    """Return the field that says how long a client waits before it connects again."""
+    return f"retry: {round(seconds * 1000)}\n\n".encode()
 
 
 class EventStreamResponse(Response):
@@ -55,8 +61,9 @@ class EventStreamResponse(Response):
         on_gone: Callable[[], Awaitable[object]],
         keep_alive_s: float,
         send_timeout_s: float,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(headers=HEADERS)
+        super().__init__(headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]  # of the empty body that Response assumed
         self._events = events
         self._on_gone = on_gone

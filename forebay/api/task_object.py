@@ -25,7 +25,7 @@ def task_object(record: TaskRecord, *, root: str = "") -> dict[str, Any]:
         "status": record.state.value,
         "model": record.model,
         "priority": str(record.priority),
-        **place_of(record),
+        **place_of(record.state, record.position, record.eta_s),
         "created_at": record.created_s,
         "started_at": record.leased_s,
         "finished_at": record.finished_s,
@@ -40,10 +40,10 @@ def task_object(record: TaskRecord, *, root: str = "") -> dict[str, Any]:
     }
 
 
-def place_of(record: TaskRecord) -> dict[str, Any]:
+def place_of(state: State, ahead: int | None, eta_s: float | None) -> dict[str, Any]:
     """Return where a waiting task stands. ``position`` 1 is the next; null unless it waits."""
-    ahead = record.position if record.state is State.QUEUED else None
-    eta_s = record.eta_s if record.state is State.QUEUED else None
+    if state is not State.QUEUED:
+        ahead = eta_s = None
     return {
         "position": None if ahead is None else ahead + 1,
         "tasks_ahead": ahead,

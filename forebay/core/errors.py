@@ -76,6 +76,14 @@ class TaskNotFoundError(ForebayError):
     mend = "Check the id; results are kept for an hour by default. Send the request again."
 
 
+class TaskEndedError(ForebayError):
+    """The task has ended already, so there is nothing to cancel."""
+
+    status = 409
+    code = "task_ended"
+    mend = "Read how it ended with GET /v1/tasks/{id}."
+
+
 class InvalidImageError(ForebayError):
     """A part that should be a picture is not one of the accepted formats, or is damaged."""
 

@@ -30,6 +30,7 @@ PARTS: Final = (
     "outlook.lua",
     "results.lua",
     "hooks.lua",
+    "told.lua",
     "door.lua",
     "worker.lua",
     "operator.lua",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from forebay.core.request import TaskId
@@ -52,6 +53,15 @@ class Description(NamedTuple):
     text: str = ""
 
 
+class GlanceRow(NamedTuple):
+    """What ``glance`` answers of one task; position and time are -1 unless it waits."""
+
+    task_id: TaskId
+    state: str
+    position: int
+    eta_ms: int
+
+
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -89,6 +99,7 @@ class DoorLibrary(Functions):
             "rate": _first(quota.rate_per_s, limits.tenant_rate_per_s),
             "hook": task.webhook_url,
             "burst": limits.tenant_burst if quota.rate_per_s is None else quota.burst,
+            "metadata": json.dumps(dict(task.metadata)) if task.metadata else None,
         }
         return {name: value for name, value in form.items() if value is not None}
 
@@ -99,6 +110,10 @@ class DoorLibrary(Functions):
             return None
         flat, position, eta_ms, text = reply
         return Description(by_name(flat), position, eta_ms, text)
+
+    async def glance(self, task_ids: Sequence[TaskId]) -> list[GlanceRow]:
+        """Return where each of those tasks stands that are there."""
+        return [GlanceRow(*row) for row in await self._call("glance", *task_ids)]
 
     async def cancel(self, task_id: TaskId) -> bool:
         """Return whether the task was waiting (it has ended) or held (it is flagged)."""

@@ -157,6 +157,15 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Glimpse:
+    """Where a task stands, and nothing of what it holds. The latter two as in ``TaskRecord``."""
+
+    state: State
+    position: int | None = None
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A task in a worker's hands until the lease expires or is renewed by a heartbeat."""
 
@@ -285,6 +294,10 @@ class Submitter(Protocol):
 
     async def get(self, task_id: TaskId) -> TaskRecord | None:
         """Return what is known of a task, or None when it is unknown or expired."""
+        ...
+
+    async def glance(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
+        """Return where each task stands, in one call for all; unknown ones are left out."""
         ...
 
     async def cancel(self, task_id: TaskId) -> bool:

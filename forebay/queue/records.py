@@ -11,11 +11,12 @@ from typing import Any
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
-from forebay.queue.library_door import DepthRow, Description, Verdict
+from forebay.queue.library_door import DepthRow, Description, GlanceRow, Verdict
 from forebay.queue.library_worker import LeaseRow
 from forebay.queue.ports import (
     Enqueued,
     Fence,
+    Glimpse,
     Lease,
     Outcome,
     QueueDepth,
@@ -131,7 +132,14 @@ def to_record(task_id: TaskId, found: Description) -> TaskRecord:
         prefill_s=_seconds(fields.get("prefill")),
         decode_s=_seconds(fields.get("decode")),
         reuse=Reuse(fields["reuse"]) if "reuse" in fields else None,
+        metadata=json.loads(fields["metadata"]) if "metadata" in fields else {},
     )
+
+
+def to_glimpse(row: GlanceRow) -> Glimpse:
+    """Read what the library said of where a task stands."""
+    position = row.position if row.position >= 0 else None
+    return Glimpse(State(row.state), position, eta_s=_known(row.eta_ms))
 
 
 def to_entry(stream_id: str, fields: Mapping[str, str]) -> StreamEntry:

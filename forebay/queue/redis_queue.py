@@ -31,6 +31,7 @@ from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
     Enqueued,
     Fence,
+    Glimpse,
     HeartbeatReply,
     Lease,
     NewTask,
@@ -44,6 +45,7 @@ from forebay.queue.records import (
     request_to_json,
     to_depth,
     to_enqueued,
+    to_glimpse,
     to_lease,
     to_record,
 )
@@ -95,6 +97,14 @@ class RedisQueue:
         async with unavailable("reading a task"):
             found = await self._library.describe(task_id)
         return to_record(task_id, found) if found else None
+
+    async def glance(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
+        """Return where each task stands; see ``Submitter``."""
+        if not task_ids:
+            return {}
+        async with unavailable("looking at tasks"):
+            rows = await self._library.glance(task_ids)
+        return {row.task_id: to_glimpse(row) for row in rows}
 
     async def cancel(self, task_id: TaskId) -> bool:
         """End a waiting task now; ask a leased one's worker to drop it."""

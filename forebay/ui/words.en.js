@@ -62,6 +62,7 @@ export const en = {
     missing_part: ["Something is missing", "Give a picture and a question."],
     model_not_found: ["This model is not served here", "Reload the page to learn the model's name anew."],
     task_not_found: ["The question is not known here", "Ask it again."],
+    task_ended: ["The question has ended already", "Read its answer, or ask again."],
     invalid_image: ["This is not a picture that can be read", "Use a whole JPEG, PNG, WEBP, GIF or BMP file."],
     image_too_large: ["The picture is too large", "Scale it down and try again."],
     body_too_large: ["The file is too large", "Use a smaller file."],

@@ -62,6 +62,7 @@ export const zh = {
     missing_part: ["缺少内容", "请同时给出图片和问题。"],
     model_not_found: ["这里没有该模型", "刷新页面，重新获取模型名称。"],
     task_not_found: ["找不到这个问题", "请重新提问。"],
+    task_ended: ["这个问题已经结束", "查看它的回答，或重新提问。"],
     invalid_image: ["无法读取这张图片", "请使用完整的 JPEG、PNG、WEBP、GIF 或 BMP 文件。"],
     image_too_large: ["图片太大", "请缩小后再试。"],
     body_too_large: ["文件太大", "请换一个小一些的文件。"],

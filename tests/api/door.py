@@ -22,6 +22,7 @@ from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.app import create_app
 from forebay.api.load import LoadGauge
+from forebay.api.queue_watch import QueueWatch
 from forebay.api.services import DoorSettings, Services
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
@@ -67,7 +68,10 @@ async def open_door(
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
-    async with RedisTokenStreams(redis, "test", queue_limits) as streams:
+    async with (
+        RedisTokenStreams(redis, "test", queue_limits) as streams,
+        QueueWatch(queue, every_s=0.1) as watch,
+    ):
         services = Services(
             queue=queue,
             streams=streams,
@@ -77,6 +81,7 @@ async def open_door(
             profile=PROFILE,
             limits=limits or Limits(context_tokens=PROFILE.context_tokens),
             load=LoadGauge(queue, max_age_s=0),
+            watch=watch,
             settings=settings or DoorSettings(),
         )
         async with (

@@ -24,6 +24,7 @@ end
 
 register('enqueue', enqueue, {})
 register('describe', describe, { 'no-writes' })
+register('glance', glance, { 'no-writes' })
 register('workers', workers, { 'no-writes' })
 register('cancel', cancel, { 'allow-oom' })
 register('depth', depth, { 'allow-oom' })
