@@ -90,6 +90,11 @@ class QueueWatch:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("queue_watch_failed", exc_info=error)
 
+    @property
+    def watched(self) -> frozenset[TaskId]:
+        """The tasks that somebody watches now."""
+        return frozenset(self._watchers)
+
     @contextmanager
     def follow(self, task_id: TaskId, told: Glimpse) -> Iterator[Watched]:
         """Watch one task for the length of the block; ``told`` is what is known of it already."""
