@@ -63,14 +63,25 @@ def task_urls(task_id: TaskId, root: str = "") -> dict[str, str]:
 
 
 def _seconds(record: TaskRecord) -> dict[str, float | None]:
-    """Return how long each part took, as far as it is known."""
-    waited = None if record.leased_s is None else record.leased_s - record.created_s
-    return {
-        "waiting": None if waited is None else round(max(0.0, waited), 3),
+    """Return how long each part took, of the last delivery; null where it is not known (yet)."""
+    begun = {
+        "waiting": record.created_s,
         "encoding": record.encoding_s,
         "prefill": record.prefill_s,
         "decode": record.decode_s,
     }
+    seconds: dict[str, float | None] = dict.fromkeys(begun)
+    if record.leased_s is None:
+        return seconds
+    seconds["waiting"] = round(max(0.0, record.leased_s - record.created_s), 3)
+    until = record.finished_s
+    for phase in ("decode", "prefill", "encoding"):
+        at = begun[phase]
+        if at is None or at < record.leased_s:  # an earlier delivery's
+            continue
+        seconds[phase] = None if until is None else round(max(0.0, until - at), 3)
+        until = at
+    return seconds
 
 
 def _output(record: TaskRecord) -> list[dict[str, Any]] | None:

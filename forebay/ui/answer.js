@@ -31,6 +31,8 @@ export class Answer {
   /** @type {string | null} */
   #wanted = null;
   #cutShort = false;
+  /** @type {{ahead: number, etaSeconds: number | null} | null} */
+  #place = null;
 
   /** @param {string | null} wanted the right answer, where a sample's own question is asked */
   begin(wanted) {
@@ -38,6 +40,7 @@ export class Answer {
     this.#firstMs = 0;
     this.#usage = null;
     this.#error = null;
+    this.#place = null;
     this.#wanted = wanted;
     this.#text.textContent = "";
     this.#text.dataset.long = "false";
@@ -47,12 +50,14 @@ export class Answer {
     this.#panel.scrollIntoView({ block: "nearest" }); // on a phone it is below the fold
   }
 
-  /** @param {import("./api.js").AnswerEvent} event */
+  /** @param {import("./task.js").AnswerEvent} event */
   take(event) {
     if (event.kind === "open") this.#showRequest(event.requestId);
     else if (event.kind === "text") this.#append(event.text);
     else if (event.kind === "usage") this.#usage = event;
-    else this.#cutShort = event.reason === "length";
+    else if (event.kind === "finish") this.#cutShort = event.reason === "length";
+    else if (event.kind === "restart") this.#startOver();
+    else this.#stand(event.kind === "place" ? event : null);
   }
 
   /** The answer is whole. */
@@ -79,6 +84,7 @@ export class Answer {
     this.#phase.textContent = this.#state === "empty" ? "" : text(this.#state, { seconds });
     if (this.#state === "waiting") this.#phase.setAttribute("aria-live", "off");
     else this.#phase.removeAttribute("aria-live");
+    this.#renderPlace();
     this.#renderFacts();
     this.#renderExpected();
     this.#renderError();
@@ -90,6 +96,29 @@ export class Answer {
     this.#text.append(piece);
     this.#text.dataset.long = String((this.#text.textContent ?? "").length > LONG_ANSWER);
     if (this.#state !== "streaming") this.#enter("streaming");
+  }
+
+  /** A worker died: what was written is void, and the answer starts over. */
+  #startOver() {
+    this.#text.textContent = "";
+    this.#firstMs = 0;
+    this.#enter("waiting");
+  }
+
+  /** @param {{ahead: number, etaSeconds: number | null} | null} place in the queue; null: out of it */
+  #stand(place) {
+    this.#place = place;
+    this.render();
+  }
+
+  #renderPlace() {
+    const line = byId("place", HTMLParagraphElement);
+    const place = this.#state === "waiting" ? this.#place : null;
+    line.hidden = place === null;
+    if (!place) return;
+    const where = place.ahead === 0 ? text("next") : text("ahead", { count: place.ahead });
+    const seconds = place.etaSeconds === null ? null : Math.max(1, Math.round(place.etaSeconds));
+    line.textContent = seconds === null ? where : `${where} · ${text("expectedWait", { seconds })}`;
   }
 
   /** @param {State} state a last one */

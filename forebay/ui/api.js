@@ -1,16 +1,10 @@
 // @ts-check
 /** The server's public API, as any client uses it. Addresses are relative: a prefix may be in front. */
 
-import { readEvents } from "./sse.js";
-
 /** How long a small look at the server may take. An answer has no such limit: it waits its turn. */
 const LOOK_MS = 8_000;
 
 /**
- * @typedef {{kind: "open", requestId: string}
- *   | {kind: "text", text: string}
- *   | {kind: "finish", reason: string}
- *   | {kind: "usage", promptTokens: number, answerTokens: number}} AnswerEvent
  * @typedef {{file: string, question: string, answer: string, skill: string, language: string}} Sample
  */
 
@@ -31,38 +25,41 @@ export class ApiError extends Error {
 }
 
 /**
- * Asks one question and yields what comes back.
+ * Puts one question into the queue.
  * @param {{model: string, question: string, image: Blob | null, signal: AbortSignal}} ask
- * @returns {AsyncGenerator<AnswerEvent, void, void>}
+ * @returns {Promise<{taskId: string, requestId: string}>}
  */
-export async function* askQuestion({ model, question, image, signal }) {
-  const response = await request("v1/chat/completions", {
+export async function submitTask({ model, question, image, signal }) {
+  const response = await request("v1/tasks", {
     method: "POST",
-    headers: { "content-type": "application/json", accept: "text/event-stream" },
+    headers: { "content-type": "application/json" },
     body: JSON.stringify({
       model,
-      stream: true,
-      stream_options: { include_usage: true },
       messages: [{ role: "user", content: await contentOf(question, image) }],
     }),
     signal,
   });
-  const requestId = response.headers.get("x-request-id") ?? "";
-  yield { kind: "open", requestId };
-  if (!response.body) throw new ApiError("empty response", { code: "network", requestId });
-  let finished = false;
-  try {
-    for await (const event of readEvents(response.body)) {
-      if (event.data === "[DONE]") return;
-      for (const fact of readChunk(JSON.parse(event.data), requestId)) {
-        finished ||= fact.kind === "finish";
-        yield fact;
-      }
-    }
-  } catch (error) {
-    throw asApiError(error, requestId);
-  }
-  if (!finished) throw new ApiError("the connection ended early", { code: "network", requestId });
+  const task = await response.json();
+  return { taskId: String(task.id), requestId: response.headers.get("x-request-id") ?? "" };
+}
+
+/**
+ * Opens the events of a task that follow a place in its stream.
+ * @param {string} taskId
+ * @param {string} place the last id that was read, "" for the beginning
+ * @param {AbortSignal} signal
+ * @returns {Promise<Response>}
+ */
+export function openTask(taskId, place, signal) {
+  /** @type {Record<string, string>} */
+  const headers = { accept: "text/event-stream" };
+  if (place) headers["last-event-id"] = place;
+  return request(`v1/tasks/${encodeURIComponent(taskId)}/events`, { headers, signal, cache: "no-store" });
+}
+
+/** @param {string} taskId */
+export async function cancelTask(taskId) {
+  await request(`v1/tasks/${encodeURIComponent(taskId)}`, { method: "DELETE", keepalive: true });
 }
 
 /** @returns {Promise<string>} the name of the model that is served, or "" when none is listed */
@@ -146,7 +143,7 @@ async function refusal(response) {
  * @param {any} body a parsed error body, OpenAI's form or the plain one
  * @param {{status?: number, requestId: string, retryAfter?: string}} facts
  */
-function errorOf(body, facts) {
+export function errorOf(body, facts) {
   const error = body.error ?? body;
   if (typeof error === "string") return new ApiError(error, { ...facts, code: body.code ?? "error" });
   return new ApiError(String(error.message ?? ""), {
@@ -154,25 +151,6 @@ function errorOf(body, facts) {
     code: String(error.code ?? error.type ?? "error"),
     mend: error.mend,
   });
-}
-
-/**
- * @param {any} chunk one `chat.completion.chunk`
- * @param {string} requestId
- * @returns {AnswerEvent[]}
- */
-function readChunk(chunk, requestId) {
-  if (chunk.error) throw errorOf(chunk, { requestId });
-  /** @type {AnswerEvent[]} */
-  const facts = [];
-  const choice = chunk.choices?.[0];
-  if (choice?.delta?.content) facts.push({ kind: "text", text: choice.delta.content });
-  if (choice?.finish_reason) facts.push({ kind: "finish", reason: choice.finish_reason });
-  if (chunk.usage) {
-    const { prompt_tokens: promptTokens, completion_tokens: answerTokens } = chunk.usage;
-    facts.push({ kind: "usage", promptTokens, answerTokens });
-  }
-  return facts;
 }
 
 /**
@@ -201,7 +179,7 @@ function dataUrl(blob) {
 }
 
 /** @param {unknown} error */
-function isStop(error) {
+export function isStop(error) {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
@@ -209,7 +187,7 @@ function isStop(error) {
  * @param {unknown} error
  * @param {string} requestId
  */
-function asApiError(error, requestId) {
+export function asApiError(error, requestId) {
   if (error instanceof ApiError || isStop(error)) return error;
   return new ApiError(error instanceof Error ? error.message : String(error), { code: "network", requestId });
 }

@@ -2,12 +2,14 @@
 /** Puts the page together: a picture, a question, an answer that streams. */
 
 import { Answer } from "./answer.js";
-import { askQuestion, fetchSample } from "./api.js";
+import { fetchSample, submitTask } from "./api.js";
 import { actionButton, byId, listItem } from "./dom.js";
 import { applyWords, chooseLanguage, exampleQuestions, text } from "./i18n.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
+import { recallHere, rememberHere } from "./memory.js";
 import { Status } from "./status.js";
+import { dropTask, followTask } from "./task.js";
 import { followTheme } from "./theme.js";
 
 /** @typedef {import("./api.js").Sample} Sample */
@@ -27,6 +29,7 @@ const picture = new Picture((_file, source) => {
 let chosen = null;
 /** @type {AbortController | null} */
 let running = null;
+let leaving = false;
 
 /** @param {Sample | null} sample */
 function chooseSample(sample) {
@@ -60,25 +63,59 @@ function refreshSend() {
   stop.hidden = running === null;
 }
 
+/** What a reload needs to go on with a question. @typedef {{taskId: string, requestId: string, question: string}} Open */
+const OPEN = "open";
+
 async function ask() {
   const words = question.value.trim();
   if (words === "" || running) return;
+  await run(chosen && chosen.question === words ? chosen.answer : null, async (signal) => {
+    const model = await status.model();
+    const task = await submitTask({ model, question: words, image: picture.file, signal });
+    return { ...task, question: words };
+  });
+}
+
+/** Goes on with the question that was open when the page was left. */
+async function goOn() {
+  /** @type {Open | null} */
+  const open = JSON.parse(recallHere(OPEN) ?? "null");
+  if (!open) return;
+  setQuestion(open.question);
+  await run(null, async () => open);
+}
+
+/**
+ * @param {string | null} wanted the right answer, where it is known
+ * @param {(signal: AbortSignal) => Promise<Open>} submit
+ */
+async function run(wanted, submit) {
   const control = new AbortController();
   running = control;
   refreshSend();
-  answer.begin(chosen && chosen.question === words ? chosen.answer : null);
+  answer.begin(wanted);
+  /** @type {Open | null} */
+  let open = null;
   try {
-    const model = await status.model();
-    const events = askQuestion({ model, question: words, image: picture.file, signal: control.signal });
-    for await (const event of events) answer.take(event);
+    open = await submit(control.signal);
+    rememberHere(OPEN, JSON.stringify(open));
+    answer.take({ kind: "open", requestId: open.requestId });
+    for await (const event of followTask(open.taskId, open.requestId, control.signal)) answer.take(event);
     answer.finish();
   } catch (error) {
-    if (control.signal.aborted) answer.stop();
-    else answer.fail(error);
+    if (!control.signal.aborted) answer.fail(error);
+    else await giveUp(open);
   } finally {
+    if (!leaving) rememberHere(OPEN, null);
     running = null;
     refreshSend();
   }
+}
+
+/** @param {Open | null} open */
+async function giveUp(open) {
+  answer.stop();
+  if (open) await dropTask(open.taskId);
 }
 
 function showExamples() {
@@ -139,6 +176,10 @@ function start() {
   question.addEventListener("keydown", askOnEnter);
   stop.addEventListener("click", () => running?.abort());
   byId("copy", HTMLButtonElement).addEventListener("click", () => void copyRequestId());
+  // a browser fails what is under way when the page is left: that is no end of the question
+  addEventListener("pagehide", () => (leaving = true));
+  addEventListener("pageshow", () => (leaving = false));
+  void goOn();
   void status.follow();
   samples.load().catch((error) => console.warn("no samples:", error));
 }

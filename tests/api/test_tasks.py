@@ -9,7 +9,7 @@ import pytest
 
 from forebay.core.lifecycle import State
 from forebay.core.request import ImagePart, Priority, TaskId, TextPart
-from forebay.queue.ports import TaskError
+from forebay.queue.ports import Outcome, StreamWrite, TaskError
 from tests.admission.pictures import hostile, picture
 from tests.api.door import MODEL, USAGE, Door, data_url, eventually, working
 
@@ -206,6 +206,69 @@ async def test_hostile_pictures_are_clean_refusals_in_a_form_too(door):
 async def test_a_model_that_is_not_served_is_not_found(door):
     refused = await door.http.post(TASKS, json=body(model="gpt-4o"))
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_request_sent_again_under_its_key_is_the_same_task(door):
+    headers = {"Idempotency-Key": "order-7"}
+    first = await door.http.post(TASKS, json=body(), headers=headers)
+    again = await door.http.post(TASKS, json=body(), headers=headers)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json()["id"] == first.json()["id"]
+    assert await door.waiting() == 1
+    async with working(door):
+        await ended(door, first.json()["id"])
+        late = await door.http.post(TASKS, json=body(), headers=headers)
+    assert late.json()["output"][0]["text"] == "The price is 12."
+
+
+async def test_a_key_used_for_something_else_is_a_conflict(door):
+    headers = {"Idempotency-Key": "order-7"}
+    await door.http.post(TASKS, json=body(), headers=headers)
+    others = [
+        await door.http.post(TASKS, json=body("other"), headers=headers),
+        await door.http.post(TASKS, json=body(priority="vip"), headers=headers),
+        await door.http.post("/v1/chat/completions", json=body(model=MODEL), headers=headers),
+    ]
+    for other in others:
+        code = other.json()["error"]["code"]
+        assert (other.status_code, code) == (409, "idempotency_conflict")
+    assert await door.waiting() == 1
+
+
+async def test_a_form_sent_again_is_the_same_though_its_boundary_differs(door):
+    headers = {"Idempotency-Key": "k"}
+    found = set()
+    for content in (picture("PNG"), picture("PNG"), picture("JPEG")):
+        files = {"image": ("a.png", content, "image/png")}
+        reply = await door.http.post(TASKS, files=files, data={"prompt": "?"}, headers=headers)
+        found.add((reply.status_code, reply.json().get("id")))
+    assert [status for status, _ in sorted(found)] == [200, 202, 409]
+    assert len({task_id for _, task_id in found if task_id}) == 1
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "\u00e9".encode()])
+async def test_a_key_of_another_form_is_refused(door, key):
+    refused = await door.http.post(TASKS, json=body(), headers={"Idempotency-Key": key})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "Idempotency-Key")
+    assert await door.waiting() == 0
+
+
+async def test_the_task_tells_how_long_each_part_took(door):
+    task = await submitted(door)
+    (lease,) = await door.queue.claim("w", 1, 10**6)
+    await asyncio.sleep(0.35)  # what the phases below took
+    phases = ((State.ENCODING, 0.3), (State.PREFILL, 0.2), (State.DECODE, 0.1))
+    await door.streams.append([StreamWrite(lease.task_id, lease.fence, phases=phases)])
+    running = (await door.http.get(task["urls"]["self"])).json()
+    assert running["status"] == "decode"
+    assert running["seconds"]["decode"] is None
+    assert running["seconds"]["prefill"] == pytest.approx(0.1, abs=0.01)
+    await door.queue.finish([Outcome(lease.task_id, lease.fence, text="x", usage=USAGE)])
+    final = await ended(door, task["id"])
+    assert final["seconds"]["encoding"] == pytest.approx(0.1, abs=0.01)
+    assert final["seconds"]["decode"] >= 0.1
 
 
 async def test_an_unknown_task_is_not_found_by_any_route(door):

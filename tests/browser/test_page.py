@@ -105,7 +105,7 @@ def test_a_sample_brings_its_question_and_the_answer_is_held_to_the_expected_one
 
 
 def test_the_figures_beside_the_answer_are_those_of_the_call(visit: Visit) -> None:
-    with visit.page.expect_response("**/v1/chat/completions") as called:
+    with visit.page.expect_response("**/v1/tasks") as called:
         visit.ask("你好")
     assert visit.outcome() in ("done", "cut")
     request_id = called.value.headers["x-request-id"]
@@ -126,6 +126,51 @@ def test_stop_ends_a_waiting_question_and_the_next_one_is_answered(
     visit.ask("你好")
     assert visit.outcome() in ("done", "cut")
     assert visit.answer()
+
+
+def test_a_waiting_question_shows_its_place_in_both_languages(
+    visit: Visit, stack: RunningStack
+) -> None:
+    with frozen_workers(stack):
+        ahead = httpx.post(f"{stack.url}v1/tasks", json={"prompt": "hi"}).raise_for_status().json()
+        visit.ask("你好")
+        visit.wait_for_state("waiting")
+        visit.page.wait_for_selector("#place:visible")
+        assert "1 ahead" in visit.page.locator("#place").inner_text()
+        visit.page.click('[data-language="zh"]')
+        assert "前面还有 1 个" in visit.page.locator("#place").inner_text()
+        httpx.delete(f"{stack.url}v1/tasks/{ahead['id']}").raise_for_status()
+        visit.page.wait_for_function(
+            "document.querySelector('#place').textContent.startsWith('下一个')"
+        )
+    assert visit.outcome() in ("done", "cut")
+    assert visit.page.locator("#place").is_hidden()
+    assert visit.errors == []
+
+
+def test_a_reload_in_mid_answer_goes_on_to_the_exact_text(
+    visit: Visit, stack: RunningStack
+) -> None:
+    """Slowed down by stopping the worker's clock as soon as the first words are there."""
+    with frozen_workers(stack):
+        visit.ask("Review this product picture")
+        visit.wait_for_state("waiting")
+    visit.wait_for_state("streaming")
+    with frozen_workers(stack):
+        assert visit.state() == "streaming"
+        task_id = json.loads(visit.page.evaluate("sessionStorage.getItem('forebay.open')"))[
+            "taskId"
+        ]
+        visit.page.reload()
+        visit.wait_for_state("streaming")
+        assert visit.page.input_value("#question") == "Review this product picture"
+    assert visit.outcome() in ("done", "cut")
+    task = httpx.get(f"{stack.url}v1/tasks/{task_id}").json()
+    assert visit.answer() == task["output"][0]["text"].strip()
+    assert visit.page.evaluate("sessionStorage.getItem('forebay.open')") is None
+    visit.page.reload()
+    visit.page.wait_for_selector('#status[data-state="ready"]')
+    assert visit.state() == "empty"
 
 
 def test_a_file_that_is_no_picture_is_refused_with_code_and_mend(visit: Visit) -> None:
