@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,8 +20,13 @@ import pytest
 from playwright.sync_api import Browser
 
 from forebay.config import PACKAGE_FOLDER
+from forebay.core.events import Usage
+from forebay.queue.connection import connect
+from forebay.queue.ports import Lease, Outcome, StreamWrite
+from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.token_stream import RedisTokenStreams
 from scripts.running_stack import RunningStack
-from tests.browser.conftest import Visit, open_page
+from tests.browser.conftest import WAIT_MS, Visit, open_page
 
 pytestmark = pytest.mark.browser
 
@@ -140,37 +149,98 @@ def test_a_waiting_question_shows_its_place_in_both_languages(
         visit.page.click('[data-language="zh"]')
         assert "前面还有 1 个" in visit.page.locator("#place").inner_text()
         httpx.delete(f"{stack.url}v1/tasks/{ahead['id']}").raise_for_status()
-        visit.page.wait_for_function(
-            "document.querySelector('#place').textContent.startsWith('下一个')"
-        )
+        visit.page.wait_for_selector("#place:has-text('下一个')")
     assert visit.outcome() in ("done", "cut")
     assert visit.page.locator("#place").is_hidden()
     assert visit.errors == []
 
 
+PIECES = ("The tag ", "says ¥12.50", ", and the price ", "is right.")
+
+
+@contextmanager
+def slow_worker(stack: RunningStack) -> Iterator[SlowWorker]:
+    """Stand in for the stack's own workers, at the test's pace."""
+    with frozen_workers(stack), ThreadPoolExecutor(1) as thread:
+        yield SlowWorker(f"unix://{stack.data_dir}/queue/valkey.sock", thread)
+
+
+@dataclass
+class SlowWorker:
+    """Its calls run in another thread: the browser's client holds this one's event loop."""
+
+    url: str
+    thread: ThreadPoolExecutor
+
+    def lease(self) -> Lease:
+        leases: list[Lease] = []
+        while not leases:
+            leases = self._with(lambda queue, _: queue.claim("slow", 1, 10**6))
+        return leases[0]
+
+    def say(self, lease: Lease, *texts: str) -> None:
+        for text in texts:
+            write = StreamWrite(lease.task_id, lease.fence, text, 1)
+            stale = self._with(lambda _, streams, write=write: streams.append([write]))
+            assert not stale
+
+    def finish(self, lease: Lease, text: str) -> None:
+        outcome = Outcome(lease.task_id, lease.fence, text=text, usage=Usage(5, len(PIECES)))
+        assert self._with(lambda queue, _: queue.finish([outcome])) == [lease.task_id]
+
+    def _with(self, act: Callable[[RedisQueue, RedisTokenStreams], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            redis = connect(self.url)
+            try:
+                return await act(RedisQueue(redis), RedisTokenStreams(redis))
+            finally:
+                await redis.aclose()
+
+        return self.thread.submit(lambda: asyncio.run(run())).result(WAIT_MS / 1000)
+
+
+def open_question(visit: Visit) -> dict[str, str] | None:
+    found = visit.page.evaluate("sessionStorage.getItem('forebay.open')")
+    return found and json.loads(found)
+
+
 def test_a_reload_in_mid_answer_goes_on_to_the_exact_text(
     visit: Visit, stack: RunningStack
 ) -> None:
-    """Slowed down by stopping the worker's clock as soon as the first words are there."""
-    with frozen_workers(stack):
-        visit.ask("Review this product picture")
-        visit.wait_for_state("waiting")
-    visit.wait_for_state("streaming")
-    with frozen_workers(stack):
-        assert visit.state() == "streaming"
-        task_id = json.loads(visit.page.evaluate("sessionStorage.getItem('forebay.open')"))[
-            "taskId"
-        ]
+    with slow_worker(stack) as worker:
+        visit.ask("What is the price?")
+        lease = worker.lease()
+        worker.say(lease, *PIECES[:2])
+        visit.page.wait_for_selector("#answer-text:has-text('12.50')")
+        assert open_question(visit)["taskId"] == lease.task_id
         visit.page.reload()
-        visit.wait_for_state("streaming")
-        assert visit.page.input_value("#question") == "Review this product picture"
-    assert visit.outcome() in ("done", "cut")
-    task = httpx.get(f"{stack.url}v1/tasks/{task_id}").json()
-    assert visit.answer() == task["output"][0]["text"].strip()
-    assert visit.page.evaluate("sessionStorage.getItem('forebay.open')") is None
+        visit.page.wait_for_selector("#answer-text:has-text('12.50')")
+        assert visit.state() == "streaming"
+        assert visit.page.input_value("#question") == "What is the price?"
+        worker.say(lease, *PIECES[2:])
+        worker.finish(lease, "".join(PIECES))
+        assert visit.outcome() == "done"
+    assert visit.answer() == "".join(PIECES)
+    assert open_question(visit) is None
     visit.page.reload()
     visit.page.wait_for_selector('#status[data-state="ready"]')
     assert visit.state() == "empty"
+
+
+def test_an_answer_that_starts_over_is_shown_once(visit: Visit, stack: RunningStack) -> None:
+    """The worker gives the task back in mid-answer; the second delivery says something else."""
+    with slow_worker(stack) as worker:
+        visit.ask("What is the price?")
+        first = worker.lease()
+        worker.say(first, "Half of ano")
+        visit.page.wait_for_selector("#answer-text:has-text('Half')")
+        leases = [(first.task_id, first.fence)]
+        worker._with(lambda queue, _: queue.release(leases))
+        second = worker.lease()
+        worker.say(second, *PIECES)
+        worker.finish(second, "".join(PIECES))
+        assert visit.outcome() == "done"
+    assert visit.answer() == "".join(PIECES)
 
 
 def test_a_file_that_is_no_picture_is_refused_with_code_and_mend(visit: Visit) -> None:
