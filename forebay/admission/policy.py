@@ -21,7 +21,8 @@ _MOST_BYTES_A_TOKEN = 16
 enough to leave to the worker, whose count is exact."""
 
 _SHORTEST_RETRY_S = 1
-_LONGEST_RETRY_S = 60
+_LONGEST_RETRY_S = 600
+_LONGEST_GUESS_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The queue as last seen. ``oldest_s``: age of the task that has waited longest."""
+    """The queue as last seen. ``oldest_s``: age of the task that has waited longest.
+
+    ``tokens_per_s``: how fast it drains, None while nothing was measured.
+    """
 
     waiting: int = 0
     waiting_tokens: int = 0
     oldest_s: float = 0.0
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +111,27 @@ def _full(cost: Cost, load: Load, limits: Limits) -> ForebayError | None:
     if load.waiting >= limits.max_waiting:
         return QueueFullError(
             f"{load.waiting} tasks wait, the limit is {limits.max_waiting}",
-            retry_after=_retry_after(load),
+            retry_after=_retry_after(
+                load, (load.waiting + 1 - limits.max_waiting) * load.waiting_tokens / load.waiting
+            ),
         )
     if load.waiting and load.waiting_tokens + cost.total > limits.max_waiting_tokens:
         return QueueFullError(
             f"{load.waiting_tokens} tokens of work wait, the limit is {limits.max_waiting_tokens}",
-            retry_after=_retry_after(load),
+            retry_after=_retry_after(
+                load, load.waiting_tokens + cost.total - limits.max_waiting_tokens
+            ),
         )
     return None
 
 
-def _retry_after(load: Load) -> float:
-    """Return seconds: the head of the line has waited about as long as a newcomer would."""
-    return min(max(load.oldest_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)
+def _retry_after(load: Load, over: float) -> float:
+    """Return seconds until ``over`` tokens of what waits are worked off, as the queue estimates.
+
+    Without a rate: the head of the line has waited about as long as a newcomer would.
+    """
+    if load.tokens_per_s:
+        seconds = over / load.tokens_per_s
+    else:
+        seconds = min(load.oldest_s, _LONGEST_GUESS_S)
+    return min(max(seconds, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)

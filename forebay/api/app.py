@@ -32,6 +32,7 @@ from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.connection import connect
+from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import BLOB_TTL_S
 from forebay.queue.token_stream import RedisTokenStreams
@@ -103,6 +104,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         yield create_app(
             Services(
                 queue=queue,
+                operator=RedisOperator(redis, settings.queue_name, settings.queue_limits()),
                 streams=streams,
                 blobs=blobs,
                 images=ImageNormaliser(decoders, quality=settings.image_quality),

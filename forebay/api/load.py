@@ -32,6 +32,8 @@ class LoadGauge:
         async with self._lock:
             if time.monotonic() - self._seen_s > self._max_age_s:
                 depth = await self._queue.depth()
-                self._load = Load(depth.waiting, depth.waiting_tokens, depth.oldest_s)
+                self._load = Load(
+                    depth.waiting, depth.waiting_tokens, depth.oldest_s, depth.tokens_per_s
+                )
                 self._seen_s = time.monotonic()
             return self._load

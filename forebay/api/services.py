@@ -14,6 +14,7 @@ from forebay.api.queue_watch import QueueWatch
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, StreamReader, Submitter
 from forebay.queue.webhook_ports import WebhookLog
+from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Services:
     """Everything outside HTTP that the door uses."""
 
     queue: Submitter
+    operator: Operator
     streams: StreamReader
     blobs: BlobStore
     images: ImageNormaliser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -23,14 +24,40 @@ from forebay.api.task_form import read_task
 from forebay.api.task_object import task_object, task_urls
 from forebay.core.errors import InvalidRequestError, TaskEndedError, TaskNotFoundError
 from forebay.core.lifecycle import State
-from forebay.core.request import TaskId
-from forebay.queue.ports import STREAM_START, StreamId, TaskRecord
+from forebay.core.request import DEFAULT_TENANT, TaskId
+from forebay.queue.ports import STREAM_START, Listing, StreamId, TaskRecord
 from forebay.queue.token_stream import check_stream_id
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 _SHORTEST_POLL_S: Final = 1
 _LONGEST_POLL_S: Final = 60
+_MOST_LISTED: Final = 100
+_UNCACHED: Final = {"Cache-Control": "no-store"}
+
+
+class ListedState(StrEnum):
+    """Which tasks to list. Delayed tasks and suspects (their worker died) are queued too, apart."""
+
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    SUSPECT = "suspect"
+    RUNNING = "running"
+    DEAD = "dead"
+
+    @property
+    def listing(self) -> Listing:
+        """The queue's own word for it."""
+        return _LISTINGS[self]
+
+
+_LISTINGS: Final = {
+    ListedState.QUEUED: Listing.WAITING,
+    ListedState.DELAYED: Listing.DELAYED,
+    ListedState.SUSPECT: Listing.SUSPECTS,
+    ListedState.RUNNING: Listing.LEASED,
+    ListedState.DEAD: Listing.DEAD,
+}
 
 
 @router.post("", openapi_extra=NEW_TASK_DOCS)
@@ -56,6 +83,32 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
     record = await _found(services, enqueued.task_id)
     known = record.state.final or not enqueued.fresh
     return _task_response(request, record, status=200 if known else 202, headers=headers)
+
+
+@router.get("")
+async def list_tasks(
+    request: Request,
+    services: ServicesOf,
+    state: ListedState = ListedState.QUEUED,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 20,
+    cursor: Annotated[str, Query(max_length=1000)] = "",
+) -> Response:
+    """List tasks that have not ended, and dead letters; other ends are known by their ids alone.
+
+    `cursor` is the last page's `next_cursor`, which is null at the end.
+    """
+    try:
+        page = await services.operator.list_tasks(
+            state.listing, cursor=cursor, limit=limit, tenant=DEFAULT_TENANT
+        )
+    except ValueError as error:
+        raise InvalidRequestError(
+            "cursor must be the next_cursor of a page", param="cursor"
+        ) from error
+    own = [one for one in page.tasks if one.tenant == DEFAULT_TENANT]
+    found = [task_object(record, root=_root(request)) for record in own]
+    body = {"object": "list", "data": found, "next_cursor": page.cursor or None}
+    return JSONResponse(body, headers=_UNCACHED)
 
 
 @router.get("/{task_id}")
@@ -127,9 +180,6 @@ async def _found(services: Services, task_id: TaskId) -> TaskRecord:
     if record is None:
         raise TaskNotFoundError(f"No such task: {task_id[:64]}. Results expire.")
     return record
-
-
-_UNCACHED: Final = {"Cache-Control": "no-store"}
 
 
 def _task_response(

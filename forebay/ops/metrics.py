@@ -100,6 +100,11 @@ class Metrics:
             "How far the start told at the door was off: a mean that fades within minutes.",
             registry=registry,
         )
+        self.queue_rate = Gauge(
+            "forebay_queue_tokens_per_second",
+            "Priced tokens answered in a second of work: a mean that fades within minutes.",
+            registry=registry,
+        )
         self.workers = Gauge(
             "forebay_workers", "Workers with a recent sign of life.", registry=registry
         )
@@ -150,6 +155,7 @@ class Metrics:
         self.queue_oldest_seconds.set(depth.oldest_s)
         self.queue_wait_seconds.set(_or_nan(depth.wait_s))
         self.queue_eta_error_seconds.set(_or_nan(depth.eta_error_s))
+        self.queue_rate.set(_or_nan(depth.tokens_per_s))
         self.workers.set(workers)
 
     def miss_queue(self) -> None:
@@ -162,6 +168,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _or_nan(seconds: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     """Return what Prometheus has for a value that nobody knows yet."""
-    return math.nan if seconds is None else seconds
+    return math.nan if value is None else value

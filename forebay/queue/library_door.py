@@ -42,6 +42,7 @@ class DepthRow(NamedTuple):
     drained: int
     wait_ms: int
     eta_error_ms: int
+    tokens_per_1000_s: int
 
 
 class Description(NamedTuple):

@@ -205,8 +205,9 @@ class QueueDepth:
 
     ``delayed``: of the waiting ones, those that must not start yet. ``drained``: nothing is given
     out. ``wait_s`` and ``eta_error_s``: how long tasks waited for their first lease, and by how
-    much the time told at the door was wrong, both means that fade within minutes; None while
-    nothing was measured.
+    much the time told at the door was wrong, both means that fade within minutes;
+    ``tokens_per_s``: the cost that is answered in a second of work; None while nothing was
+    measured.
     """
 
     waiting: int
@@ -218,6 +219,7 @@ class QueueDepth:
     drained: bool = False
     wait_s: float | None = None
     eta_error_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 class StreamKind(StrEnum):

@@ -84,6 +84,22 @@ def test_a_full_queue_sheds_and_says_when_to_come_back():
     assert refusal([], COST, Load(waiting=10, oldest_s=900), LIMITS).retry_after == 60
 
 
+@pytest.mark.parametrize(
+    ("load", "seconds"),
+    [
+        # of 10 tasks with 300 tokens each, one must go: 300 tokens
+        (Load(waiting=10, waiting_tokens=3000, oldest_s=7.5, tokens_per_s=100), 3),
+        (Load(waiting=12, waiting_tokens=3600, oldest_s=7.5, tokens_per_s=100), 9),
+        # 10,000 are the limit, 9,900 wait, and this one costs 300
+        (Load(waiting=5, waiting_tokens=9900, oldest_s=7.5, tokens_per_s=10), 20),
+        (Load(waiting=10, waiting_tokens=3000, tokens_per_s=10**6), 1),
+        (Load(waiting=10, waiting_tokens=3000, tokens_per_s=0.001), 600),
+    ],
+)
+def test_a_refusal_names_the_time_until_there_is_room_by_the_measured_rate(load, seconds):
+    assert refusal([], COST, load, LIMITS).retry_after == pytest.approx(seconds)
+
+
 def test_waiting_tokens_are_bounded_but_an_empty_queue_takes_any_request_that_fits():
     assert isinstance(refusal([], COST, Load(1, 9_800), LIMITS), QueueFullError)
     assert decide([], COST, Load(0, 9_800), LIMITS) == Admit()

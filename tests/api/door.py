@@ -30,6 +30,7 @@ from forebay.core.request import InferenceRequest
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import Lease, Outcome, StreamWrite, TaskError
+from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
 
@@ -74,6 +75,7 @@ async def open_door(
     ):
         services = Services(
             queue=queue,
+            operator=RedisOperator(redis, "test", queue_limits),
             streams=streams,
             blobs=FolderBlobs(folder),
             images=ImageNormaliser(decoders),

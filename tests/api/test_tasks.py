@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 
 import pytest
 
+from forebay.admission.policy import Limits
 from forebay.core.lifecycle import State
 from forebay.core.request import ImagePart, Priority, TaskId, TextPart
 from forebay.queue.ports import Outcome, StreamWrite, TaskError
 from tests.admission.pictures import hostile, picture
-from tests.api.door import MODEL, USAGE, Door, data_url, eventually, working
+from tests.api.door import MODEL, USAGE, Door, data_url, eventually, open_door, working
 
 TASKS = "/v1/tasks"
 
@@ -353,6 +356,68 @@ async def test_a_more_urgent_task_is_served_first(door):
     soon = await submitted(door, priority=0)
     (lease,) = await door.queue.claim("w", 1, 10**6)
     assert lease.task_id == soon["id"] != late["id"]
+
+
+async def test_tasks_are_listed_by_state_in_pages(door):
+    ids = [(await submitted(door))["id"] for _ in range(5)]
+    delayed = await submitted(door, delay_s=60)
+    (lease,) = await door.queue.claim("w", 1, 10**6)
+    pages, cursor = [], ""
+    while cursor is not None:
+        reply = await door.http.get(TASKS, params={"limit": 3, "cursor": cursor})
+        assert reply.status_code == 200
+        pages.append([task["id"] for task in reply.json()["data"]])
+        cursor = reply.json()["next_cursor"]
+    assert sum(pages, []) == ids[1:]
+    assert len(pages[0]) == 3
+    for state, listed in (("delayed", delayed["id"]), ("running", lease.task_id)):
+        (task,) = (await door.http.get(TASKS, params={"state": state})).json()["data"]
+        assert task["id"] == listed
+        assert set(task) == set(delayed)
+    assert (await door.http.get(TASKS, params={"state": "dead"})).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"state": "nonsense"},
+        {"limit": 0},
+        {"limit": 101},
+        {"limit": "x"},
+        {"cursor": "x"},
+        {"cursor": '["a"]'},
+        {"cursor": '["a","b","c","d"]'},
+        {"cursor": '["nan","b"]'},
+    ],
+)
+async def test_a_listing_that_cannot_be_made_is_refused(door, params):
+    await submitted(door)
+    refused = await door.http.get(TASKS, params=params)
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["param"] == next(iter(params))
+
+
+async def test_a_refusal_says_when_there_will_be_room_by_the_measured_rate(
+    redis, tmp_path, decoders
+):
+    limits = Limits(context_tokens=8192, max_waiting=3)
+    async with open_door(redis, tmp_path / "blobs", decoders, limits=limits) as door:
+        for _ in range(2):  # 0.5 s of work for each task
+            await submitted(door)
+            (lease,) = await door.queue.claim("w", 1, 10**6)
+            await asyncio.sleep(0.5)
+            await door.queue.finish([Outcome(lease.task_id, lease.fence, text="x", usage=USAGE)])
+        rate = (await door.queue.depth()).tokens_per_s
+        assert rate > 0
+        costs = [await submitted(door) for _ in range(3)]
+        depth = await door.queue.depth()
+        big = await door.http.post(TASKS, json=body(max_tokens=2048))
+        assert (big.status_code, big.json()["error"]["code"]) == (503, "queue_full")
+        wanted = depth.waiting_tokens / len(costs) / depth.tokens_per_s
+        assert int(big.headers["Retry-After"]) == max(1, math.ceil(wanted))
+        metrics = (await door.http.get("/metrics")).text
+        assert re.search(r"^forebay_queue_tokens_per_second \d", metrics, re.MULTILINE)
+        assert re.search(r"^forebay_queue_wait_seconds \d", metrics, re.MULTILINE)
 
 
 async def test_the_docs_show_every_route_and_field(door):

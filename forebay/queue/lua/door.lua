@@ -157,7 +157,8 @@ local function oldest(q)
 end
 
 -- Returns waiting, leased, dead, waiting tokens, age of the oldest waiting task in ms, delayed (they
--- wait too), 1 when drained, and in ms the mean wait and the mean error of the estimates (or -1).
+-- wait too), 1 when drained, in ms the mean wait and the mean error of the estimates (or -1), and the
+-- tokens of cost answered in 1000 s of work (or -1).
 local function depth(q)
   sweep(q)
   tidy(q)
@@ -172,6 +173,7 @@ local function depth(q)
     count(q, 'drained'),
     math.floor(mean(q, 'wait', 'waits')),
     math.floor(mean(q, 'miss', 'misses')),
+    rate(q) and math.floor(rate(q) * 1000000) or -1,
   }
 end
 
