@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from redis.asyncio import Redis
 
@@ -72,10 +73,14 @@ def _read_cursor(text: str) -> list[str]:
         parts = json.loads(text) if text else []
     except ValueError:
         parts = None
-    if (
-        isinstance(parts, list)
-        and len(parts) in (0, 2, 4)
-        and all(isinstance(part, str) for part in parts)
-    ):
+    if isinstance(parts, list) and all(isinstance(part, str) for part in parts) and _leads(parts):
         return parts
     raise ValueError(f"not a cursor of a listing: {text[:50]!r}")
+
+
+def _leads(parts: list[str]) -> bool:
+    """Whether they are what a page ends with: nothing, or score, task, and of a line its place."""
+    if len(parts) not in (0, 2, 4):
+        return False
+    scored = not parts or re.fullmatch(r"\d{1,20}(\.\d{1,20})?(e\+\d\d)?", parts[0]) is not None
+    return scored and (len(parts) < 4 or re.fullmatch(r"\d", parts[2]) is not None)

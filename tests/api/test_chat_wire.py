@@ -276,3 +276,47 @@ async def test_a_client_that_closes_in_mid_body_leaves_nothing(door):
 
     await eventually(is_counted)
     assert await door.waiting() == 0
+
+
+async def test_a_streamed_answer_names_its_task_and_goes_on_as_a_tasks_events(door):
+    async with working(door), door.http.stream("POST", CHAT, json=body(stream=True)) as reply:
+        task_id = reply.headers["X-Forebay-Task-Id"]
+        text = (await reply.aread()).decode()
+    place = next(line[4:] for line in text.splitlines() if line.startswith("id: "))
+    first = said(events(text[: text.index("\n\n", text.index(place))] + "\n\ndata: [DONE]"))
+    path = f"/v1/tasks/{task_id}/events"
+    more = await door.http.get(path, params={"starting_after": place})
+    lines = [line[6:] for line in more.text.splitlines() if line.startswith("data: ")]
+    rest = [json.loads(line) for line in lines]
+    assert first + "".join(one.get("text", "") for one in rest) == said(events(text))
+    assert rest[-1]["status"] == "finished"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_chat_request_sent_again_under_its_key_is_one_task_with_one_answer(door, stream):
+    asked, headers = body(stream=stream), {"Idempotency-Key": "chat-1"}
+    async with working(door) as worker:
+        first = await door.http.post(CHAT, json=asked, headers=headers)
+        again = await door.http.post(CHAT, json=asked, headers=headers)
+        other = await door.http.post(CHAT, json=body("else"), headers=headers)
+    assert len(worker.seen) == 1
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["X-Forebay-Task-Id"] == first.headers["X-Forebay-Task-Id"]
+    assert other.status_code == 409
+    if stream:
+        assert said(events(first.text)) == said(events(again.text)) == "The price is 12."
+    else:
+        assert first.json() == again.json()
+
+
+async def test_who_hangs_up_with_a_key_finds_the_answer_later(door):
+    """Without one the task ends with its client; with one the client is expected back."""
+    asked, headers = body(stream=True), {"Idempotency-Key": "chat-2"}
+    async with door.http.stream("POST", CHAT, json=asked, headers=headers) as reply:
+        await anext(reply.aiter_bytes())
+    registry = door.services.metrics.registry
+    await eventually(lambda: registry.get_sample_value("forebay_abandoned_total") == 1.0)
+    async with working(door):
+        again = await door.http.post(CHAT, json=asked, headers=headers)
+    assert said(events(again.text)) == "The price is 12."
