@@ -68,6 +68,11 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
     202. With `Idempotency-Key` a request sent again is the same task, answered with 200.
     """
     ask = await read_task(request, services.settings, most_images=services.limits.max_images)
+    if ask.webhook_url is not None:
+        raise InvalidRequestError(
+            "webhooks are not sent by this server: leave webhook_url away and ask for the task",
+            param="webhook_url",
+        )
     enqueued = await submit(services, ask)
     wait_s = preferred_wait_s(request)
     headers = {}

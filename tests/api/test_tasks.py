@@ -158,6 +158,7 @@ async def test_a_form_takes_several_pictures_and_every_field(door):
         ({"delay_s": -1}, "delay_s"),
         ({"delay_s": 10**9}, "delay_s"),
         ({"webhook_url": ""}, "webhook_url"),
+        ({"webhook_url": "https://example.com/hook"}, "webhook_url"),
         ({"webhook_url": "http://a/" + "x" * 2048}, "webhook_url"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": {"": "x"}}, "metadata."),
