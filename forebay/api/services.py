@@ -9,12 +9,11 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.load import LoadGauge
-from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.queue_watch import QueueWatch
+from forebay.api.webhooks.door import WebhookDoor
 from forebay.ops.metrics import Metrics
-from forebay.queue.ports import BlobStore, StreamReader, Submitter
-from forebay.queue.webhook_ports import WebhookLog
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
+from forebay.queue.webhook_ports import WebhookLog
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -69,10 +70,7 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
     """
     ask = await read_task(request, services.settings, most_images=services.limits.max_images)
     if ask.webhook_url is not None:
-        raise InvalidRequestError(
-            "webhooks are not sent by this server: leave webhook_url away and ask for the task",
-            param="webhook_url",
-        )
+        ask = replace(ask, webhook_url=services.webhooks.accept(ask.webhook_url))
     enqueued = await submit(services, ask)
     wait_s = preferred_wait_s(request)
     headers = {}

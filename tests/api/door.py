@@ -24,6 +24,7 @@ from forebay.api.app import create_app
 from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.services import DoorSettings, Services
+from forebay.api.webhooks.door import WebhookDoor
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
@@ -66,6 +67,7 @@ async def open_door(
     settings: DoorSettings | None = None,
     limits: Limits | None = None,
     queue_limits: QueueLimits = QUEUE_LIMITS,
+    webhooks: WebhookDoor | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -85,6 +87,7 @@ async def open_door(
             load=LoadGauge(queue, max_age_s=0),
             watch=watch,
             settings=settings or DoorSettings(),
+            webhooks=webhooks or WebhookDoor(),
         )
         async with (
             listening(create_app(services)) as url,

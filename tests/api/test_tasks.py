@@ -10,8 +10,10 @@ import re
 import pytest
 
 from forebay.admission.policy import Limits
+from forebay.api.webhooks.door import WebhookDoor
 from forebay.core.lifecycle import State
 from forebay.core.request import ImagePart, Priority, TaskId, TextPart
+from forebay.outbound.reach import Reach
 from forebay.queue.ports import Outcome, StreamWrite, TaskError
 from tests.admission.pictures import hostile, picture
 from tests.api.door import MODEL, USAGE, Door, data_url, eventually, open_door, working
@@ -422,6 +424,17 @@ async def test_a_refusal_says_when_there_will_be_room_by_the_measured_rate(
         metrics = (await door.http.get("/metrics")).text
         assert re.search(r"^forebay_queue_tokens_per_second \d", metrics, re.MULTILINE)
         assert re.search(r"^forebay_queue_wait_seconds \d", metrics, re.MULTILINE)
+
+
+async def test_a_webhook_waits_for_the_tasks_end_where_webhooks_are_on(redis, tmp_path, decoders):
+    webhooks = WebhookDoor(Reach.from_words([], [443]))
+    async with open_door(redis, tmp_path / "blobs", decoders, webhooks=webhooks) as door:
+        bad = await door.http.post(TASKS, json=body(webhook_url="https://example.com:22/hook"))
+        assert (bad.status_code, bad.json()["error"]["param"]) == (400, "webhook_url")
+        task = await submitted(door, webhook_url="https://example.com/hook")
+        assert await redis.keys("*hooks*") == []
+        await door.http.delete(task["urls"]["self"])
+        assert await redis.keys("*hooks*") != []
 
 
 async def test_the_docs_show_every_route_and_field(door):
