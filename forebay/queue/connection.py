@@ -2,47 +2,120 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.crc import key_slot
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from forebay.core.errors import QueueUnavailableError
-from forebay.queue.errors import EvictionPolicyError, ServerTooOldError
-from forebay.queue.pool import SwiftPool
+from forebay.queue.address import Form, HostPort, Login, ServerAddress, parse_address
+from forebay.queue.dialling import (
+    MAX_CONNECTIONS,
+    LinePool,
+    PrimaryConnection,
+    PrimarySSLConnection,
+    credentials_of,
+    tls_options,
+)
+from forebay.queue.operation import ANSWER_S, RETRY_AFTER_S, unavailable
+from forebay.queue.primaries import ClusterMap, Primary, SentinelPrimary, SlotPrimary
+from forebay.queue.verification import verify_server
 
-ANSWER_S: Final = 3.0
-"""Longest that one operation may take, waiting for a connection and retries included."""
+__all__ = [
+    "ANSWER_S",
+    "LONGEST_BLOCK_S",
+    "MAX_CONNECTIONS",
+    "RETRY_AFTER_S",
+    "connect",
+    "connect_node",
+    "connect_slots",
+    "read_page",
+    "read_streams",
+    "unavailable",
+    "verify_server",
+]
 
 LONGEST_BLOCK_S: Final = ANSWER_S / 2
-"""Longest blocking read; below the patience above, so silence still means a dead server."""
+"""Longest blocking read; below the patience with it, so silence still means a dead server."""
 
 CONNECT_TIMEOUT_S: Final = 1.0
-MAX_CONNECTIONS: Final = 64
-POOL_WAIT_S: Final = 3.0
-RETRY_AFTER_S: Final = 1.0
+ASKING_CONNECTIONS: Final = 2
+LEAST_CONNECTIONS: Final = 8
 
 
-def connect(url: str) -> Redis:
-    """Return a client for ``unix://``, ``redis://`` or ``rediss://``; nothing is dialled yet.
+def connect(where: str | ServerAddress, *, answer_s: float = ANSWER_S) -> Redis:
+    """Return a client for one server, or for the primary that Sentinels name; nothing is dialled.
 
     A broken connection is retried three times within half a second: every function of the Lua
-    library may safely be sent twice. A server that is silent is not asked again by the same call.
-    Raises ValueError for another kind of URL.
+    library may safely be sent twice. A server that is silent for ``answer_s`` is not asked again
+    by the same call. Raises ValueError for another kind of URL; a cluster is for
+    ``connect_slots``.
     """
-    pool = SwiftPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=POOL_WAIT_S,
+    address = parse_address(where) if isinstance(where, str) else where
+    if address.form is Form.CLUSTER:
+        raise ValueError("a cluster's clients are one for each partition of the queue")
+    primary = None
+    if address.form is Form.SENTINEL:
+        asking = Login(password=address.login.sentinel_password)
+        primary = SentinelPrimary(
+            address.hosts,
+            address.service,
+            lambda place: _to_host(address, place, login=asking, connections=ASKING_CONNECTIONS),
+        )
+    return _client(address, answer_s, MAX_CONNECTIONS, primary)
+
+
+def connect_node(address: ServerAddress, place: HostPort) -> Redis:
+    """Return a client for one node of a cluster, whatever it serves."""
+    return _to_host(address, place, login=address.login, connections=ASKING_CONNECTIONS)
+
+
+def connect_slots(
+    address: ServerAddress, keys: Sequence[str], *, answer_s: float = ANSWER_S
+) -> tuple[ClusterMap, list[Redis]]:
+    """Return a cluster's map, and for each key a client of whoever is its primary.
+
+    They share the map's connections; the clients' own are bounded together.
+    """
+    cluster = ClusterMap(address.hosts, lambda place: connect_node(address, place))
+    each = max(LEAST_CONNECTIONS, MAX_CONNECTIONS // len(keys))
+    clients = [
+        _client(address, answer_s, each, SlotPrimary(cluster, key_slot(key.encode())))
+        for key in keys
+    ]
+    return cluster, clients
+
+
+def _to_host(address: ServerAddress, place: HostPort, *, login: Login, connections: int) -> Redis:
+    there = ServerAddress(Form.SINGLE, (place,), login=login, tls=address.tls)
+    in_cluster = address.form is Form.CLUSTER
+    return _client(there, ANSWER_S, connections, None, node_of_cluster=in_cluster)
+
+
+def _client(
+    address: ServerAddress,
+    answer_s: float,
+    connections: int,
+    primary: Primary | None,
+    *,
+    node_of_cluster: bool = False,
+) -> Redis:
+    pool = LinePool(
+        answer_s=answer_s,
+        address=address,
+        primary=primary,
+        node_of_cluster=node_of_cluster,
+        max_connections=connections,
+        db=address.db,
+        credential_provider=credentials_of(address.login),
         decode_responses=True,
         protocol=2,
-        # The time is bounded in unavailable(), not here: redis-py would use asyncio.wait_for,
+        # The time is bounded by the operation, not here: redis-py would use asyncio.wait_for,
         # which before Python 3.12 now and then swallows a cancellation.
         socket_timeout=None,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -53,46 +126,22 @@ def connect(url: str) -> Redis:
         ),
         retry_on_error=[BusyLoadingError],
         health_check_interval=0,
+        **_transport(address, primary),
     )
     return Redis.from_pool(pool)
 
 
-@asynccontextmanager
-async def unavailable(doing: str, within_s: float = ANSWER_S) -> AsyncIterator[None]:
-    """Turn every error of Redis or the socket, and silence, into QueueUnavailableError."""
-    try:
-        async with asyncio.timeout(within_s):
-            yield
-    except (RedisError, OSError) as error:
-        raise QueueUnavailableError(
-            f"The queue's server did not answer while {doing}: {_why(error)}",
-            retry_after=RETRY_AFTER_S,
-        ) from error
-
-
-def _why(error: Exception) -> str:
-    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
-
-
-async def verify_server(redis: Redis) -> None:
-    """Refuse a server that could lose accepted tasks, or that is too old.
-
-    Raises EvictionPolicyError, ServerTooOldError or QueueUnavailableError.
-    """
-    async with unavailable("verifying it"):
-        about = await redis.info("server")
-        memory = await redis.info("memory")
-    version = str(about.get("redis_version", "0"))
-    if int(version.split(".", maxsplit=1)[0]) < 7:
-        raise ServerTooOldError(
-            f"The queue's server is version {version}.", mend="Use Valkey, or Redis 7.0 or later."
-        )
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
-        raise EvictionPolicyError(
-            f"The queue's server has maxmemory-policy {policy}: it would lose accepted tasks.",
-            mend="Run: valkey-cli CONFIG SET maxmemory-policy noeviction",
-        )
+def _transport(address: ServerAddress, primary: Primary | None) -> dict[str, Any]:
+    if address.socket is not None:
+        return {"connection_class": UnixDomainSocketConnection, "path": str(address.socket)}
+    options: dict[str, Any] = tls_options(address.tls) if address.tls else {}
+    if primary is not None:
+        kind: type[Connection] = PrimarySSLConnection if address.tls else PrimaryConnection
+    else:
+        kind = SSLConnection if address.tls else Connection
+        host, port = address.hosts[0]
+        options |= {"host": host, "port": port}
+    return {"connection_class": kind, **options}
 
 
 async def read_streams(

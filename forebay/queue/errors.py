@@ -22,6 +22,30 @@ class ServerTooOldError(QueueSetupError):
     """The server lacks functions (before Redis 7.0)."""
 
 
+class ReadOnlyServerError(QueueSetupError):
+    """The server is a replica: it takes no writes."""
+
+
+class WrongServerKindError(QueueSetupError):
+    """The URL is of another form than what is behind it, or that is no such server at all."""
+
+
+class ServerLoginError(QueueSetupError):
+    """The server does not know us: no password, or a wrong one."""
+
+
+class ServerRightsError(QueueSetupError):
+    """The server's user may not do what the queue needs."""
+
+
+class ServerTlsError(QueueSetupError):
+    """There is no trusted TLS connection to the server."""
+
+
+class PartitionsError(QueueSetupError):
+    """The queue has another number of partitions."""
+
+
 class ServerBinaryMissingError(QueueSetupError):
     """No ``valkey-server`` or ``redis-server`` is to be found."""
 
@@ -32,3 +56,7 @@ class DataFolderLockedError(QueueSetupError):
 
 class ServerStartError(QueueSetupError):
     """The private server did not start."""
+
+
+class BackupError(QueueSetupError):
+    """A backup cannot be made, or is not whole, or cannot be brought back here."""
