@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from forebay.outbound.allowed import read_allowed
 from forebay.outbound.signing import read_secrets
+from forebay.queue.address import Login, ServerAddress, Tls, parse_address
 from forebay.queue.limits import QueueLimits
 
 ENV_PREFIX = "FOREBAY_"
@@ -92,7 +93,31 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="Port that the API listens on.")
 
     queue_url: str | None = Field(
-        None, description="Valkey or Redis (redis://, rediss://, unix://); unset: a private one."
+        None,
+        description="Valkey or Redis (redis://, rediss://, unix://, redis+sentinel://, "
+        "redis+cluster://); unset: a private one.",
+    )
+    queue_username: str = Field("", description="ACL user of that server; empty: its default one.")
+    queue_password: SecretStr | None = Field(None, description="Password that it wants.")
+    queue_password_file: Path | None = Field(
+        None, description="File that holds the password; read at every connection."
+    )
+    queue_sentinel_password: SecretStr | None = Field(
+        None, description="Password that the Sentinels themselves want."
+    )
+    queue_tls_ca: Path | None = Field(
+        None, description="Authority (PEM) to trust for rediss://; unset: the system's."
+    )
+    queue_tls_cert: Path | None = Field(None, description="Client certificate (PEM) for rediss://.")
+    queue_tls_key: Path | None = Field(None, description="Its private key (PEM).")
+    queue_tls_verify: bool = Field(
+        True, description="Whether the server's certificate is verified; off is unsafe."
+    )
+    queue_partitions: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Partitions of the queue; a cluster spreads them over its nodes.",
     )
     queue_name: str = Field(
         "main", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of the queue in the server."
@@ -232,6 +257,23 @@ class Settings(BaseSettings):
             raise ValueError("must be ports, from 1 to 65535")
         return value
 
+    @field_validator("queue_url")
+    @classmethod
+    def _queue_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
+        return value
+
+    @field_validator("queue_password_file", "queue_tls_ca", "queue_tls_cert", "queue_tls_key")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        file = value.expanduser().absolute()
+        if not os.access(file, os.R_OK) or not file.is_file():
+            raise ValueError("is not a file that can be read")
+        return file
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -291,6 +333,19 @@ class Settings(BaseSettings):
         if not of_file:
             raise SettingsError(f"webhook_secret_file: {self.webhook_secret_file} holds no secret")
         return read_secrets(own) + of_file
+
+    def queue_address(self) -> ServerAddress:
+        """Return where the queue is, and who we are there. Raises SettingsError without a URL."""
+        if self.queue_url is None:
+            raise SettingsError("queue_url is not set: where is the queue?")
+        login = Login(
+            self.queue_username or None,
+            _secret(self.queue_password),
+            self.queue_password_file,
+            _secret(self.queue_sentinel_password),
+        )
+        tls = Tls(self.queue_tls_ca, self.queue_tls_cert, self.queue_tls_key, self.queue_tls_verify)
+        return parse_address(self.queue_url, login, tls)
 
     def queue_limits(self) -> QueueLimits:
         """Return the queue's limits; every process of a queue must use the same ones."""
@@ -383,8 +438,21 @@ def _explain(error: Any) -> str:
     return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}{got}"
 
 
-_UNTOLD = frozenset({"upstream_api_key", "upstream_url", "webhook_secret"})
+_UNTOLD = frozenset(
+    {
+        "upstream_api_key",
+        "upstream_url",
+        "queue_url",
+        "queue_password",
+        "queue_sentinel_password",
+        "webhook_secret",
+    }
+)
 """Settings that may hold a secret, so that a bad value is not repeated."""
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
 
 
 def _as_text(value: Any) -> str:

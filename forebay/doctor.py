@@ -20,8 +20,9 @@ from forebay.core.errors import QueueUnavailableError
 from forebay.engine.upstream.engine import ask_once
 from forebay.engine.upstream.faults import UpstreamFaultError
 from forebay.queue.binaries import find_server_binary
-from forebay.queue.connection import connect, verify_server
-from forebay.queue.errors import QueueSetupError
+from forebay.queue.errors import QueueSetupError, ServerRightsError
+from forebay.queue.opening import open_queue
+from forebay.queue.rights import acl_command
 from forebay.worker.main import upstream_address
 
 NEEDED_FREE_DISK = 2**30
@@ -146,7 +147,11 @@ def _queue(settings: Settings) -> Finding:
     try:
         if settings.queue_url is None:
             return Finding("queue", Verdict.GOOD, f"private server: {find_server_binary()}")
-        asyncio.run(_verify(settings.queue_url))
+        address = settings.queue_address()
+        asyncio.run(_open(settings))
+    except ServerRightsError as error:
+        rule = acl_command(settings.queue_name, address.login.username, address.form)
+        return Finding("queue", Verdict.BAD, str(error), f"Run: {rule}")
     except QueueSetupError as error:
         return Finding("queue", Verdict.BAD, str(error), error.mend)
     except (QueueUnavailableError, ValueError) as error:
@@ -156,12 +161,14 @@ def _queue(settings: Settings) -> Finding:
     return Finding("queue", Verdict.GOOD, "the configured server answers and evicts nothing")
 
 
-async def _verify(url: str) -> None:
-    redis = connect(url)
-    try:
-        await verify_server(redis)
-    finally:
-        await redis.aclose()
+async def _open(settings: Settings) -> None:
+    async with open_queue(
+        settings.queue_address(),
+        settings.queue_name,
+        settings.queue_limits(),
+        partitions=settings.queue_partitions,
+    ):
+        pass
 
 
 def check_model(settings: Settings) -> Finding:

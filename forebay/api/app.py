@@ -31,11 +31,10 @@ from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
 from forebay.queue.blobs import FolderBlobs
-from forebay.queue.connection import connect
-from forebay.queue.redis_operator import RedisOperator
-from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.opening import open_queue
+from forebay.queue.operation import DOOR_ANSWER_S
+from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
 from forebay.queue.schema import BLOB_TTL_S
-from forebay.queue.token_stream import RedisTokenStreams
 from forebay.queue.webhooks import RedisWebhooks
 
 log = structlog.get_logger(__name__)
@@ -82,41 +81,46 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     profile = model_profile(settings)
     # stopped in the reverse order: no decoder outlives the app, no reader its connection
     async with AsyncExitStack() as stack:
-        redis = connect(settings.queue_url)
-        stack.push_async_callback(redis.aclose)
-        queue = RedisQueue(redis, settings.queue_name, settings.queue_limits())
-        await queue.start()
-        streams = RedisTokenStreams(redis, settings.queue_name)
-        await stack.enter_async_context(streams)
-        watch = await stack.enter_async_context(QueueWatch(queue))
+        opened = await stack.enter_async_context(
+            open_queue(
+                settings.queue_address(),
+                settings.queue_name,
+                settings.queue_limits(),
+                partitions=settings.queue_partitions,
+                answer_s=DOOR_ANSWER_S,
+            )
+        )
+        await stack.enter_async_context(opened.streams)
+        watch = await stack.enter_async_context(QueueWatch(opened.queue))
         blobs = FolderBlobs(settings.blob_dir)
         decoders = DecoderPool(PoolLimits(processes=settings.image_processes))
         await stack.enter_async_context(decoders)
         sweeper = asyncio.create_task(_sweep(blobs))
         stack.callback(sweeper.cancel)
         metrics = Metrics()
-        hooks = RedisWebhooks(
-            redis, settings.queue_name, settings.queue_limits(), lease_s=webhook_lease_s(settings)
-        )
+        hooks = [
+            RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
+            for one in opened.places
+        ]
         secrets = settings.webhook_secrets()
         if secrets:
-            await stack.enter_async_context(webhook_dispatcher(settings, secrets, [hooks], metrics))
+            await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
         yield create_app(
             Services(
-                queue=queue,
-                operator=RedisOperator(redis, settings.queue_name, settings.queue_limits()),
-                streams=streams,
+                queue=opened.queue,
+                operator=opened.operator,
+                streams=opened.streams,
                 blobs=blobs,
                 images=ImageNormaliser(decoders, quality=settings.image_quality),
                 decoders=decoders,
                 profile=profile,
                 limits=door_limits(settings, profile),
-                load=LoadGauge(queue),
+                load=LoadGauge(opened.queue),
                 watch=watch,
                 settings=door_settings(settings),
                 metrics=metrics,
                 webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
-                webhook_log=hooks,
+                webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
             )
         )
 

@@ -428,8 +428,14 @@ class Operator(Protocol):
 class StreamWriter(Protocol):
     """Appends tokens."""
 
-    async def append(self, writes: Sequence[StreamWrite]) -> set[TaskId]:
-        """Append in one round trip; return the ids whose fence was stale (nothing was written)."""
+    async def append(
+        self, writes: Sequence[StreamWrite], *, nonce: str | None = None
+    ) -> set[TaskId]:
+        """Append in one round trip; return the ids whose fence was stale (nothing was written).
+
+        After QueueUnavailableError the same writes under the same ``nonce`` may be sent again,
+        before any others of these tasks: what the server did take is not written twice.
+        """
         ...
 
 

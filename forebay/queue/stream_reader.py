@@ -14,7 +14,13 @@ from redis.asyncio import Redis
 
 from forebay.core.errors import QueueUnavailableError, TaskFailedError
 from forebay.core.request import TaskId
-from forebay.queue.connection import LONGEST_BLOCK_S, RETRY_AFTER_S, read_streams, unavailable
+from forebay.queue.connection import (
+    ANSWER_S,
+    LONGEST_BLOCK_S,
+    RETRY_AFTER_S,
+    read_streams,
+    unavailable,
+)
 from forebay.queue.ports import StreamEntry, StreamId
 from forebay.queue.records import to_entry
 from forebay.queue.schema import NUDGE_TTL_S, STREAM_BUFFER, STREAM_READ_COUNT, Keys
@@ -176,7 +182,8 @@ class MultiplexedReader:
         }
         self._reading = frozenset(each for ready in served.values() for each in ready)
         after[self._nudge_key] = self._nudge_after
-        async with unavailable("reading token streams"):
+        # With a patience of its own: it blocks for longer than the door's other operations may.
+        async with unavailable("reading token streams", ANSWER_S):
             found = await read_streams(
                 self._redis, after, block_s=LONGEST_BLOCK_S, count=STREAM_READ_COUNT
             )

@@ -52,13 +52,15 @@ class RedisTokenStreams:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def append(self, writes: Sequence[StreamWrite]) -> set[TaskId]:
-        """Append in one round trip; return the ids whose fence was stale."""
+    async def append(
+        self, writes: Sequence[StreamWrite], *, nonce: str | None = None
+    ) -> set[TaskId]:
+        """Append in one round trip; return the ids whose fence was stale. See ``StreamWriter``."""
         if not writes:
             return set()
         rows = [write_row(write) for write in writes]
         async with unavailable("writing tokens"):
-            return set(await self._library.append(secrets.token_hex(4), rows))
+            return set(await self._library.append(nonce or secrets.token_hex(4), rows))
 
     @asynccontextmanager
     async def subscribe(

@@ -13,9 +13,7 @@ from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
 from forebay.logs import configure_logs
 from forebay.queue.blobs import FolderBlobs
-from forebay.queue.connection import connect
-from forebay.queue.redis_queue import RedisQueue
-from forebay.queue.token_stream import RedisTokenStreams
+from forebay.queue.opening import open_queue
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.signals import StopSignal
 from forebay.worker.status import Phase, WorkerStatus, peak_memory_bytes, write_status
@@ -91,18 +89,19 @@ def upstream_limits(settings: Settings) -> WorkerLimits:
 
 
 async def _work(settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits) -> None:
-    assert settings.queue_url is not None
-    redis = connect(settings.queue_url)
-    try:
-        queue = RedisQueue(redis, settings.queue_name, settings.queue_limits())
-        await queue.start()
-        reaped = await queue.reap(name)
+    async with open_queue(
+        settings.queue_address(),
+        settings.queue_name,
+        settings.queue_limits(),
+        partitions=settings.queue_partitions,
+    ) as opened:
+        reaped = await opened.queue.reap(name)
         if reaped:
             log.warning("reaped_own_leases", tasks=len(reaped))
         worker = Worker(
             name,
-            queue=queue,
-            streams=RedisTokenStreams(redis, settings.queue_name, settings.queue_limits()),
+            queue=opened.queue,
+            streams=opened.streams,
             blobs=FolderBlobs(settings.blob_dir),
             engine=engine,
             limits=limits,
@@ -110,8 +109,6 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
         )
         with StopSignal().listening() as stop:
             await _run_unbroken(worker, stop)
-    finally:
-        await redis.aclose()
 
 
 async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:
