@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from forebay.admission.policy import Load
-from forebay.queue.ports import Submitter
+from forebay.core.errors import QueueUnavailableError
+from forebay.queue.ports import QueueDepth, Submitter
 
 _MAX_AGE_S = 0.1
 
@@ -20,6 +21,8 @@ class LoadGauge:
         self._lock = asyncio.Lock()
         self._load = Load()
         self._seen_s = -float("inf")
+        self._trouble: QueueUnavailableError | None = None
+        self._trouble_s = -float("inf")
 
     async def now(self) -> Load:
         """Return the load.
@@ -29,11 +32,24 @@ class LoadGauge:
         """
         if time.monotonic() - self._seen_s <= self._max_age_s:
             return self._load
+        came_s = time.monotonic()
         async with self._lock:
             if time.monotonic() - self._seen_s > self._max_age_s:
-                depth = await self._queue.depth()
+                # Who waited while the look failed is told the same: none waits for two looks.
+                if self._trouble is not None and self._trouble_s > came_s:
+                    raise QueueUnavailableError(
+                        self._trouble.message, retry_after=self._trouble.retry_after
+                    )
+                depth = await self._depth()
                 self._load = Load(
                     depth.waiting, depth.waiting_tokens, depth.oldest_s, depth.tokens_per_s
                 )
                 self._seen_s = time.monotonic()
             return self._load
+
+    async def _depth(self) -> QueueDepth:
+        try:
+            return await self._queue.depth()
+        except QueueUnavailableError as error:
+            self._trouble, self._trouble_s = error, time.monotonic()
+            raise

@@ -77,8 +77,9 @@ async def open_queue(
             if isinstance(opened.queue, PartitionedQueue):
                 stack.push_async_callback(opened.queue.aclose)
             await opened.queue.start()
+            await opened.queue.depth()  # a user who may not call functions is told now
         except QueueUnavailableError as error:
-            raise explained(error) from error
+            raise explained(error, address) from error
         yield opened
 
 
@@ -126,7 +127,7 @@ async def verify_cluster(address: ServerAddress, cluster: ClusterMap) -> None:
             primaries = set(await cluster.primaries())
             nodes = await cluster.nodes()
     except QueueUnavailableError as error:
-        raise explained(error) from error
+        raise explained(error, address) from error
     away = 0
     for place in nodes:
         node = connect_node(address, place)

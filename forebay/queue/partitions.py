@@ -1,6 +1,6 @@
 """A queue of several partitions: each a whole queue in a slot of its own, found by the tenant.
 
-A tenant lives in one partition, so what is exact for a tenant (its order, quotas, idempotency, equal
+A tenant lives in one partition, so what is exact for a tenant (order, quotas, idempotency, equal
 answers) stays exact. What is the whole queue's is divided (caps) or added up (size).
 """
 
@@ -253,4 +253,13 @@ def add_depths(depths: Sequence[QueueDepth]) -> QueueDepth:
         dead=sum(one.dead for one in depths),
         waiting_tokens=sum(one.waiting_tokens for one in depths),
         oldest_s=max(one.oldest_s for one in depths),
+        delayed=sum(one.delayed for one in depths),
+        drained=all(one.drained for one in depths),
+        wait_s=_mean([one.wait_s for one in depths]),
+        eta_error_s=_mean([one.eta_error_s for one in depths]),
     )
+
+
+def _mean(times: Sequence[float | None]) -> float | None:
+    known = [one for one in times if one is not None]
+    return sum(known) / len(known) if known else None

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final
 
 from forebay.queue.address import Form
-from forebay.queue.library import library_source
+from forebay.queue.functions import library_source
 
 OURS: Final = (
     "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "hsetnx", "xadd",

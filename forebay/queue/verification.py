@@ -41,7 +41,7 @@ async def verify_server(redis: Redis, *, replica_is_well: bool = False) -> None:
             memory = await redis.info("memory")
             role = {} if replica_is_well else await redis.info("replication")
     except QueueUnavailableError as error:
-        raise explained(error) from error
+        raise explained(error, _address_of(redis.connection_pool)) from error
     _check_policy(str(memory.get("maxmemory_policy", "noeviction")), redis.connection_pool)
     if role.get("role", "master") != "master":
         raise ReadOnlyServerError(
@@ -51,9 +51,14 @@ async def verify_server(redis: Redis, *, replica_is_well: bool = False) -> None:
         )
 
 
+def _address_of(pool: Any) -> ServerAddress | None:
+    return pool.address if isinstance(pool, LinePool) else None
+
+
 def _check_kind(about: dict[str, Any], pool: Any) -> None:
-    mode = about.get("redis_mode", "standalone")
-    form = pool.address.form if isinstance(pool, LinePool) else None
+    mode = about.get("server_mode") or about.get("redis_mode")  # Valkey's name, Redis's name
+    address = _address_of(pool)
+    form = address.form if address else None
     if mode == "sentinel":
         raise WrongServerKindError(
             "The queue_url leads to a Sentinel, which holds no tasks.",
@@ -76,7 +81,7 @@ def _check_version(version: str) -> None:
 def _check_policy(policy: str, pool: Any) -> None:
     if policy == "noeviction":
         return
-    address: ServerAddress | None = pool.address if isinstance(pool, LinePool) else None
+    address = _address_of(pool)
     named = f" ({address})" if address is not None and address.form is not Form.SENTINEL else ""
     raise EvictionPolicyError(
         f"The queue's server{named} has maxmemory-policy {policy}: it would lose accepted tasks.",
@@ -98,14 +103,20 @@ def _cli(address: ServerAddress | None) -> str:
     return f"valkey-cli{here}"
 
 
-def explained(error: QueueUnavailableError) -> Exception:
-    """Return what the operator can mend, where that is why; else ``error`` itself.
+def explained(error: QueueUnavailableError, address: ServerAddress | None = None) -> Exception:
+    """Return what the operator can mend, where that is why; else ``error``, with what it may be.
 
     For the time of a start: later the same may pass by itself.
     """
     for cause in _causes(error):
         if (found := _explanation(cause)) is not None:
             return found
+    if address is not None and address.socket is None:
+        # A plain server waits for the end of what it takes for a command; a TLS one hangs up.
+        other = "redis://" if address.tls else "rediss://"
+        speaks = "no TLS" if address.tls else "TLS"
+        hint = f"Does it speak {speaks} on this port? Then use {other} (with +sentinel, +cluster)."
+        return QueueUnavailableError(f"{error.message}. {hint}", retry_after=error.retry_after)
     return error
 
 
@@ -119,33 +130,34 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _explanation(cause: BaseException) -> QueueSetupError | None:
+    found: QueueSetupError | None = None
     match cause:
         case QueueSetupError():
-            return cause
+            found = cause
         case NoPermissionError():
-            return ServerRightsError(
+            found = ServerRightsError(
                 f"The queue's server does not let us: {cause}.",
                 mend="`forebay doctor` prints the ACL rule that the queue needs.",
             )
         case AuthenticationError():
-            return ServerLoginError(
+            found = ServerLoginError(
                 f"The queue's server does not take our login: {cause}.",
                 mend="Set queue_username, and queue_password or queue_password_file.",
             )
         case ssl.SSLCertVerificationError():
-            return ServerTlsError(
+            found = ServerTlsError(
                 f"The queue server's certificate is not trusted: {cause.verify_message}.",
                 mend="Set queue_tls_ca to the authority that signed it, and use the host's name "
                 "that it is made out for.",
             )
         case ssl.SSLError():
-            return _tls_explanation(cause)
+            found = _tls_explanation(cause)
         case InvalidResponse():
-            return WrongServerKindError(
+            found = WrongServerKindError(
                 "What answers at queue_url is not Valkey or Redis.",
                 mend="Correct host and port; a port with TLS wants rediss://.",
             )
-    return None
+    return found
 
 
 def _tls_explanation(error: ssl.SSLError) -> ServerTlsError:

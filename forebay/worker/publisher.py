@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -86,20 +87,20 @@ class Publisher:
     async def append(self, news: Sequence[TokenDelta | PhaseBegun]) -> None:
         """Publish new text and phases, a task's joined, in one round trip.
 
-        A failed append may or may not have been written; writing again could double the text. So
-        its tasks go back to the queue: the next delivery begins their streams anew.
+        A failed append may or may not have been written; it is sent again under its nonce, so the
+        text is not doubled. Past ``retry_s`` its leases are left to expire: the next delivery
+        begins their streams anew.
         """
         writes = self._writes(news)
         if not writes:
             return
-        try:
-            stale = await self._streams.append(writes)
-        except QueueUnavailableError as error:
-            log.warning("queue_unavailable", during="append", reason=error.message)
-            await self.release([(one.task_id, one.fence) for one in writes], why="append_failed")
+        nonce = secrets.token_hex(8)
+        stale = await self._persist("append", lambda: self._streams.append(writes, nonce=nonce))
+        keys = [(one.task_id, one.fence) for one in writes]
+        if stale is None:
+            self.drop(keys, why="append_failed")
         else:
-            gone = [(one.task_id, one.fence) for one in writes if one.task_id in stale]
-            self.drop(gone, why="stale_fence")
+            self.drop([key for key in keys if key[0] in stale], why="stale_fence")
 
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Store results. Storing again is safe: the fence makes the second one void."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -340,9 +341,12 @@ def tls_end(to_port: int, certificates: Certificates, ask_client: bool) -> Itera
 
     def serve(raw: socket.socket) -> None:
         raw.settimeout(30)
-        with suppress(OSError), context.wrap_socket(raw, server_side=True) as near:
-            with socket.create_connection(("127.0.0.1", to_port)) as far:
-                _relay(near, far)
+        with (
+            suppress(OSError),
+            context.wrap_socket(raw, server_side=True) as near,
+            socket.create_connection(("127.0.0.1", to_port)) as far,
+        ):
+            _relay(near, far)
 
     threading.Thread(target=accept, daemon=True).start()
     try:
@@ -353,8 +357,6 @@ def tls_end(to_port: int, certificates: Certificates, ask_client: bool) -> Itera
 
 def _relay(near: ssl.SSLSocket, far: socket.socket) -> None:
     """Copy both ways on one thread: a TLS socket is not for two."""
-    import select
-
     near.setblocking(False)
     while True:
         if not near.pending():
