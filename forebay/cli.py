@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, doctor, version."""
+"""The command line: serve, api, worker, demo, ask, queue, doctor, version."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from forebay import cli_stack, demo
+from forebay import cli_queue, cli_stack, demo
 from forebay.admission.profile import ProfileError
 from forebay.ask import AskError
+from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_findings
-from forebay.config import Settings, SettingsError, load_settings
+from forebay.config import Settings, SettingsError
 from forebay.core.errors import ForebayError
 from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
@@ -49,6 +50,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(cli_queue.app, name="queue")
+
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[
     str | None, typer.Option(help="How matrices are kept: auto, none, int8, fp8.")
@@ -59,11 +62,6 @@ Upstream = Annotated[
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free one if taken.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
-QueueUrl = Annotated[str | None, typer.Option(help="redis:// or unix:// URL; default: our own.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the queue, pictures and logs.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Any setting, as key=value; repeatable.")
-]
 Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard input ends.")]
 
 
@@ -81,7 +79,7 @@ def serve(
 ) -> None:
     """Run the whole stack: queue server, API, workers."""
     cli_stack.serve(
-        _settings(
+        settings_of(
             sets,
             model=model,
             quantization=quantization,
@@ -105,7 +103,7 @@ def api(
     listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the API alone; needs a queue_url and a worker elsewhere."""
-    settings = _settings(sets, host=host, port=port, queue_url=queue_url)
+    settings = settings_of(sets, host=host, port=port, queue_url=queue_url)
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: an API alone needs the queue that it fills")
     _leash(settings, supervised)
@@ -130,7 +128,7 @@ def worker(
     supervised: Supervised = False,
 ) -> None:
     """Run one worker alone; needs a queue_url."""
-    settings = _settings(
+    settings = settings_of(
         sets,
         model=model,
         quantization=quantization,
@@ -162,7 +160,9 @@ def demo_command(
     sets: Sets = None,
 ) -> None:
     """Run the stack and send it a burst of sample pictures at once."""
-    settings = _settings(sets, model=model, quantization=quantization, port=port, data_dir=data_dir)
+    settings = settings_of(
+        sets, model=model, quantization=quantization, port=port, data_dir=data_dir
+    )
     with cli_stack.own_data_dir(settings) as own:
         whole = cli_stack.run_demo(
             own, samples=samples, count=count, once=once, json_file=json_file
@@ -182,7 +182,7 @@ def ask(
 ) -> None:
     """Ask about a picture; the answer streams into the terminal."""
     *images, question = parts
-    settings = _settings(sets, model=model)
+    settings = settings_of(sets, model=model)
     cli_stack.ask(settings, url, [Path(image) for image in images], question, max_tokens)
 
 
@@ -198,7 +198,7 @@ def doctor(
 ) -> None:
     """Check this machine, and say the mend for what is wrong."""
     findings = examine(
-        _settings(
+        settings_of(
             sets,
             model=model,
             upstream_url=upstream,
@@ -227,15 +227,6 @@ def main() -> None:
     except EXPECTED_ERRORS as error:
         complaints.print(f"forebay: {error}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from error
-
-
-def _settings(sets: list[str] | None, **flags: Any) -> Settings:
-    for one in sets or []:
-        key, sign, value = one.partition("=")
-        if not sign:
-            raise SettingsError(f"--set takes key=value, got {one!r}")
-        flags[key.strip()] = value.strip()
-    return load_settings(**flags)
 
 
 def _leash(settings: Settings, supervised: bool) -> None:

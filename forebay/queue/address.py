@@ -29,7 +29,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are. ``password_file`` is read at every connection, so a new password needs no restart.
+    """Who we are. ``password_file`` is read at every connection: a new password needs no restart.
 
     ``sentinel_password``: of the Sentinels themselves, where they want one.
     """

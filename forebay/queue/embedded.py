@@ -38,7 +38,7 @@ logfile "{log}"
 databases 1
 maxmemory {maxmemory}
 maxmemory-policy noeviction
-appendonly yes
+appendonly {appendonly}
 appendfsync {fsync}
 save ""
 # A task's hash holds its request, and most streams are short: both stay in their compact form.
@@ -53,6 +53,7 @@ class EmbeddedValkey:
     ``maxmemory_mb`` bounds the server; at the bound new tasks are refused and accepted ones still
     finish. ``fsync``: "everysec" risks at most about two seconds of acknowledged work on power
     loss and none on a crash of processes; "always" closes that gap and is slower.
+    ``from_snapshot``: begin with the folder's dump.rdb and write nothing down, to look into it.
 
     Not for an event loop: methods block (start 0.1 s, stop up to ``stop_s``). The lock on the
     folder is shared with the server process, so it holds as long as either lives.
@@ -66,6 +67,7 @@ class EmbeddedValkey:
         fsync: Literal["everysec", "always"] = "everysec",
         start_s: float = 60.0,
         stop_s: float = 15.0,
+        from_snapshot: bool = False,
     ) -> None:
         self.folder = data_dir.absolute()
         self.pid: int | None = None
@@ -73,6 +75,7 @@ class EmbeddedValkey:
         self._fsync = fsync
         self._start_s = start_s
         self._stop_s = stop_s
+        self._from_snapshot = from_snapshot
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -189,6 +192,7 @@ class EmbeddedValkey:
                 log=log_file,
                 maxmemory=self._maxmemory_mb * 2**20,
                 fsync=self._fsync,
+                appendonly="no" if self._from_snapshot else "yes",
             ),
             encoding="utf-8",
         )

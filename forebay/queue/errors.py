@@ -60,3 +60,7 @@ class ServerStartError(QueueSetupError):
 
 class BackupError(QueueSetupError):
     """A backup cannot be made, or is not whole, or cannot be brought back here."""
+
+
+class QueueNotRunningError(QueueSetupError):
+    """There is no private queue to talk to."""

@@ -1,4 +1,4 @@
-"""Opens a queue on whatever server its address names: verified, its library loaded, in partitions."""
+"""Opens a queue on whatever server its address names: verified, the library loaded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from forebay.queue.connection import (
 )
 from forebay.queue.errors import PartitionsError
 from forebay.queue.limits import QueueLimits
+from forebay.queue.partitioned_operator import PartitionedOperator
 from forebay.queue.partitioned_streams import PartitionedStreams
 from forebay.queue.partitions import PartitionedQueue, partition_limits, partition_name
+from forebay.queue.ports import Operator
 from forebay.queue.primaries import ClusterMap
+from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import Keys
 from forebay.queue.token_stream import RedisTokenStreams
@@ -51,6 +54,7 @@ class OpenQueue:
 
     queue: RedisQueue | PartitionedQueue
     streams: RedisTokenStreams | PartitionedStreams
+    operator: Operator
     places: tuple[Place, ...]
 
 
@@ -86,9 +90,15 @@ async def open_queue(
 def _composed(places: tuple[Place, ...]) -> OpenQueue:
     queues = [RedisQueue(one.redis, one.name, one.limits) for one in places]
     streams = [RedisTokenStreams(one.redis, one.name, one.limits) for one in places]
+    operators = [RedisOperator(one.redis, one.name, one.limits) for one in places]
     if len(places) == 1:
-        return OpenQueue(queues[0], streams[0], places)
-    return OpenQueue(PartitionedQueue(queues), PartitionedStreams(streams), places)
+        return OpenQueue(queues[0], streams[0], operators[0], places)
+    return OpenQueue(
+        PartitionedQueue(queues),
+        PartitionedStreams(streams),
+        PartitionedOperator(operators),
+        places,
+    )
 
 
 async def _connected(

@@ -95,8 +95,10 @@ class LosesReplies(RedisTokenStreams):
 
     appends = 0
 
-    async def append(self, writes: Sequence[StreamWrite]) -> set[TaskId]:
-        stale = await super().append(writes)
+    async def append(
+        self, writes: Sequence[StreamWrite], *, nonce: str | None = None
+    ) -> set[TaskId]:
+        stale = await super().append(writes, nonce=nonce)
         self.appends += 1
         if self.appends in (1, 4):
             raise QueueUnavailableError("no answer in time", retry_after=1)
