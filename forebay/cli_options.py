@@ -9,7 +9,7 @@ import typer
 
 from forebay.config import Settings, SettingsError, load_settings
 
-QueueUrl = Annotated[str | None, typer.Option(help="redis:// or unix:// URL; default: our own.")]
+QueueUrl = Annotated[str | None, typer.Option(help="URL of a Valkey or Redis; default: our own.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the queue, pictures and logs.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Any setting, as key=value; repeatable.")

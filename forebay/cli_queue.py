@@ -20,11 +20,12 @@ from forebay.config import Settings
 from forebay.core.errors import TaskNotFoundError
 from forebay.core.request import Priority, TaskId, Tenant
 from forebay.queue import backup as backups
-from forebay.queue.address import ServerAddress, parse_address
+from forebay.queue.address import Form, ServerAddress, parse_address
 from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.errors import BackupError, QueueNotRunningError
 from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.ports import Listing, TaskRecord
+from forebay.queue.rights import acl_command
 
 T = TypeVar("T")
 PAGE = 500
@@ -215,6 +216,18 @@ def restore(
         f"{settings.queue_dir}: {manifest.tasks} tasks as of {manifest.made}, "
         f"{manifest.pictures} pictures"
     )
+
+
+@app.command()
+def acl(
+    user: Annotated[str | None, typer.Option(help="Name of the server's user.")] = None,
+    queue_url: QueueUrl = None,
+    sets: Sets = None,
+) -> None:
+    """Print the command that gives a server's user what the queue needs, and nothing else."""
+    settings = settings_of(sets, queue_url=queue_url)
+    form = settings.queue_address().form if settings.queue_url else Form.SINGLE
+    typer.echo(acl_command(settings.queue_name, user or settings.queue_username or None, form))
 
 
 def _level(text: str | None) -> Priority | None:

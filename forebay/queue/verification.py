@@ -137,7 +137,7 @@ def _explanation(cause: BaseException) -> QueueSetupError | None:
         case NoPermissionError():
             found = ServerRightsError(
                 f"The queue's server does not let us: {cause}.",
-                mend="`forebay doctor` prints the ACL rule that the queue needs.",
+                mend="`forebay queue acl` prints the ACL rule that the queue needs; `forebay doctor` too.",
             )
         case AuthenticationError():
             found = ServerLoginError(

@@ -78,7 +78,7 @@ async def test_every_task_accepted_before_a_backup_under_load_is_answered_after_
     assert not manifest.missing
     assert file.stat().st_size == size
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert not [one for one in os.listdir(tmp_path) if one.startswith(".")]
+    assert not [one for one in os.listdir(tmp_path) if one.startswith(".")]  # noqa: PTH208
 
     restored = restore(file, tmp_path / "other" / "queue", tmp_path / "other" / "blobs")
     assert restored == manifest
@@ -133,7 +133,7 @@ async def test_a_queue_that_is_there_is_refused_or_set_aside(tmp_path: Path) -> 
     )
     async with queue_in(tmp_path / "queue") as opened:
         assert names(await opened.queue.claim("w", 9, PLENTY)) == ["a"]
-    (aside,) = [one for one in os.listdir(tmp_path) if one.startswith("queue.before-")]
+    (aside,) = [one for one in os.listdir(tmp_path) if one.startswith("queue.before-")]  # noqa: PTH208
     async with queue_in(tmp_path / aside) as opened:
         assert names(await opened.queue.claim("w", 9, PLENTY)) == ["a", "b"]
 
