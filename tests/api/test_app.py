@@ -153,6 +153,7 @@ async def test_without_its_queue_the_door_refuses_at_once_and_recovers(tmp_path,
             await asyncio.to_thread(server.stop)
             await _refused(door)
             await asyncio.to_thread(server.start)
+            await _found_again(door)
             async with working(door):
                 assert (await door.http.post(CHAT, json=ASK)).status_code == 200
     finally:
@@ -174,6 +175,13 @@ async def _refused(door: Door) -> None:
             assert "Retry-After" in refused.headers
         assert (await door.http.get("/healthz")).status_code == 200
         assert "forebay_queue_up 0.0" in (await door.http.get("/metrics")).text
+
+
+async def _found_again(door: Door) -> None:
+    """Return when the door has seen that the server is back: it looks once in a while."""
+    async with asyncio.timeout(30):
+        while "forebay_queue_up 1.0" not in (await door.http.get("/metrics")).text:
+            await asyncio.sleep(0.05)
 
 
 async def test_the_page_and_its_files_come_under_a_strict_policy(door):
