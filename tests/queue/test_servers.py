@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
+from forebay.config import SettingsError, load_settings
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId
+from forebay.doctor import Verdict, examine
 from forebay.queue.address import Login, Tls, parse_address
 from forebay.queue.errors import (
     EvictionPolicyError,
@@ -310,3 +312,24 @@ def test_the_url_wins_over_the_settings_beside_it(tmp_path: Path) -> None:
     assert parse_address("redis://h", login).login == login
     assert parse_address("redis://x:y@h", login).login == Login("x", "y", None, "s")
     assert isinstance(parse_address("rediss://h").tls, Tls)
+
+
+def test_the_doctor_prints_the_rule_that_is_missing(tmp_path: Path) -> None:
+    with server(tmp_path) as node:
+        node.run("ACL", "SETUSER", "queue", "on", f">{SECRET}", "+ping")
+        settings = load_settings(
+            queue_url=node.url, queue_username="queue", queue_password=SECRET, data_dir=tmp_path
+        )
+        (finding,) = [one for one in examine(settings) if one.check == "queue"]
+        assert finding.verdict is Verdict.BAD
+        assert finding.mend == f"Run: {acl_command('main', 'queue')}"
+        assert "never-shown" not in repr(finding) + repr(settings)
+        node.run(*finding.mend.removeprefix("Run: ").replace("'", "").split())
+        (finding,) = [one for one in examine(settings) if one.check == "queue"]
+        assert finding.verdict is Verdict.GOOD
+
+
+def test_a_bad_url_in_the_settings_is_told_without_its_password() -> None:
+    with pytest.raises(SettingsError, match="queue_url") as trouble:
+        load_settings(queue_url="redis://:never-shown@h?option=1")
+    assert "never-shown" not in str(trouble.value)
