@@ -23,6 +23,7 @@ from forebay.queue.binaries import find_server_binary
 from forebay.queue.errors import QueueSetupError, ServerRightsError
 from forebay.queue.opening import open_queue
 from forebay.queue.rights import acl_command
+from forebay.queue.verification import is_durable
 from forebay.worker.main import upstream_address
 
 NEEDED_FREE_DISK = 2**30
@@ -148,7 +149,7 @@ def _queue(settings: Settings) -> Finding:
         if settings.queue_url is None:
             return Finding("queue", Verdict.GOOD, f"private server: {find_server_binary()}")
         address = settings.queue_address()
-        asyncio.run(_open(settings))
+        durable = asyncio.run(_open(settings))
     except ServerRightsError as error:
         rule = acl_command(settings.queue_name, address.login.username, address.form)
         return Finding("queue", Verdict.BAD, str(error), f"Run: {rule}")
@@ -158,17 +159,25 @@ def _queue(settings: Settings) -> Finding:
         return Finding(
             "queue", Verdict.BAD, str(error), "Start that server, or unset queue_url for our own."
         )
+    if not durable:
+        return Finding(
+            "queue",
+            Verdict.WARN,
+            "the configured server keeps tasks in memory only: its restart loses them",
+            "Run on it: CONFIG SET appendonly yes (and set it in its configuration file).",
+        )
     return Finding("queue", Verdict.GOOD, "the configured server answers and evicts nothing")
 
 
-async def _open(settings: Settings) -> None:
+async def _open(settings: Settings) -> bool:
+    """Open the queue as a worker would; whether its server writes down what it accepts."""
     async with open_queue(
         settings.queue_address(),
         settings.queue_name,
         settings.queue_limits(),
         partitions=settings.queue_partitions,
-    ):
-        pass
+    ) as opened:
+        return all([await is_durable(place.redis) for place in opened.places])
 
 
 def check_model(settings: Settings) -> Finding:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
 
 from forebay.core.errors import QueueUnavailableError
-from forebay.queue.address import Form, ServerAddress
+from forebay.queue.address import SERVER_PORT, Form, ServerAddress
 from forebay.queue.dialling import LinePool
 from forebay.queue.errors import (
     EvictionPolicyError,
@@ -49,6 +49,13 @@ async def verify_server(redis: Redis, *, replica_is_well: bool = False) -> None:
             f"{role.get('master_port')} and takes no writes.",
             mend="Put the primary into queue_url, or redis+sentinel://… so that it is found.",
         )
+
+
+async def is_durable(redis: Redis) -> bool:
+    """Return whether the server writes down what it accepts (AOF). Raises QueueUnavailableError."""
+    async with unavailable("asking how it writes down"):
+        about = await redis.info("persistence")
+    return bool(about.get("aof_enabled"))
 
 
 def _address_of(pool: Any) -> ServerAddress | None:
@@ -95,12 +102,8 @@ def _cli(address: ServerAddress | None) -> str:
     if address.socket is not None:
         return f"valkey-cli -s {address.socket}"
     host, port = address.hosts[0]
-    here = (
-        ""
-        if (host, port) in (("127.0.0.1", 6379), ("localhost", 6379))
-        else f" -h {host} -p {port}"
-    )
-    return f"valkey-cli{here}"
+    default = host in ("127.0.0.1", "localhost") and port == SERVER_PORT
+    return "valkey-cli" if default else f"valkey-cli -h {host} -p {port}"
 
 
 def explained(error: QueueUnavailableError, address: ServerAddress | None = None) -> Exception:
@@ -137,7 +140,7 @@ def _explanation(cause: BaseException) -> QueueSetupError | None:
         case NoPermissionError():
             found = ServerRightsError(
                 f"The queue's server does not let us: {cause}.",
-                mend="`forebay queue acl` prints the ACL rule that the queue needs; `forebay doctor` too.",
+                mend="`forebay queue acl` and `forebay doctor` print the ACL rule that it needs.",
             )
         case AuthenticationError():
             found = ServerLoginError(

@@ -226,3 +226,14 @@ def test_clients_are_told_at_once_and_a_stream_goes_on_when_it_is_back(
     assert stack.output().count("lease_dropped") == dropped, "the worker let its work go"
     stack.until(lambda: stack.client.get("/ready").status_code == 200, "readiness")
     stack.await_answers(stack.submit(3))
+
+
+def test_a_queue_in_partitions_serves_a_whole_stack(model: Path, tmp_path: Path) -> None:
+    with serving(model, tmp_path, "--set", "queue_partitions=3") as stack:
+        task_ids = stack.submit(6)
+        assert {one.partition("-")[0] for one in task_ids} <= {"0", "1", "2"}
+        stack.await_answers(task_ids)
+        streaming = Streaming(stack)
+        streaming.join()
+        assert streaming.done
+        assert streaming.end == "length"

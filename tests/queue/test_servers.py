@@ -326,6 +326,10 @@ def test_the_doctor_prints_the_rule_that_is_missing(tmp_path: Path) -> None:
         assert "never-shown" not in repr(finding) + repr(settings)
         node.run(*finding.mend.removeprefix("Run: ").replace("'", "").split())
         (finding,) = [one for one in examine(settings) if one.check == "queue"]
+        assert finding.verdict is Verdict.WARN
+        assert "appendonly yes" in finding.mend
+        node.run("CONFIG", "SET", "appendonly", "yes")
+        (finding,) = [one for one in examine(settings) if one.check == "queue"]
         assert finding.verdict is Verdict.GOOD
 
 

@@ -230,8 +230,9 @@ async def test_many_subscribers_share_one_connection(
         return told(await everything(streams, lease.task_id))
 
     following_all = [asyncio.create_task(follow(lease)) for lease in leases for _ in range(3)]
-    await asyncio.sleep(0.3)
-    assert len(streams._reader._subscriptions) == len(leases)
+    async with asyncio.timeout(20):
+        while len(streams._reader._subscriptions) < len(leases):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     during = await redis.info("clients")
     blocked = during["blocked_clients"] - before["blocked_clients"]
     assert blocked <= 1
