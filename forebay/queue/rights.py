@@ -11,7 +11,7 @@ from forebay.queue.functions import library_source
 
 OURS: Final = (
     "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "hsetnx", "xadd",
-    "xread", "xrange", "pexpire", "client|setinfo", "select",
+    "xread", "xrange", "pexpire", "lrange", "client|setinfo", "select",
 )  # fmt: skip
 """Commands that Python sends itself, in any form of server."""
 

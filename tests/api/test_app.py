@@ -180,7 +180,7 @@ async def _refused(door: Door) -> None:
 async def _found_again(door: Door) -> None:
     """Return when the door has seen that the server is back: it looks once in a while."""
     async with asyncio.timeout(30):
-        while "forebay_queue_up 1.0" not in (await door.http.get("/metrics")).text:
+        while "forebay_queue_up 1.0" not in (await door.http.get("/metrics")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
