@@ -20,6 +20,7 @@ from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
     Enqueued,
     Fence,
+    Glimpse,
     HeartbeatReply,
     Lease,
     NewTask,
@@ -105,6 +106,12 @@ class PartitionedQueue:
         """Return what is known of a task."""
         home = self._home(task_id)
         return await home.get(task_id) if home else None
+
+    async def glance(self, task_ids: Sequence[TaskId]) -> dict[TaskId, Glimpse]:
+        """Return where each task stands, one call to each partition that has some of them."""
+        homes = self._by_home(task_ids, lambda task_id: task_id)
+        replies = await asyncio.gather(*(home.glance(mine) for home, mine in homes.items()))
+        return {task_id: seen for reply in replies for task_id, seen in reply.items()}
 
     async def cancel(self, task_id: TaskId) -> bool:
         """Ask for a task's end."""
@@ -257,6 +264,7 @@ def add_depths(depths: Sequence[QueueDepth]) -> QueueDepth:
         drained=all(one.drained for one in depths),
         wait_s=_mean([one.wait_s for one in depths]),
         eta_error_s=_mean([one.eta_error_s for one in depths]),
+        tokens_per_s=sum(one.tokens_per_s or 0.0 for one in depths) or None,
     )
 
 
