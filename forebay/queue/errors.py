@@ -64,3 +64,7 @@ class BackupError(QueueSetupError):
 
 class QueueNotRunningError(QueueSetupError):
     """There is no private queue to talk to."""
+
+
+class BlobStoreSetupError(QueueSetupError):
+    """Pictures cannot be kept where the settings say."""

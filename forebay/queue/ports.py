@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -450,12 +450,62 @@ class StreamReader(Protocol):
 
 
 class BlobStore(Protocol):
-    """Normalised pictures by the SHA-256 of their bytes."""
+    """Normalised pictures by the SHA-256 of their bytes.
 
-    async def put(self, content: bytes) -> str:
-        """Store ``content`` whole or not at all; return its SHA-256 in hex."""
+    ``tenant``: whose task shows the picture; a store that is part of the queue's server keeps it
+    beside that task.
+    """
+
+    async def put(self, content: bytes, tenant: Tenant = DEFAULT_TENANT) -> str:
+        """Store ``content`` whole or not at all; return its SHA-256 in hex.
+
+        Raises StorageFullError or QueueUnavailableError; nothing was kept then.
+        """
         ...
 
-    async def get(self, sha256: str) -> bytes:
-        """Return the bytes. Raises KeyError when they are not there."""
+    async def get(self, sha256: str, tenant: Tenant = DEFAULT_TENANT) -> bytes:
+        """Return the bytes, verified. Raises KeyError when they are not there, or are damaged."""
+        ...
+
+
+AsideName = NewType("AsideName", str)
+"""``<sha256>.<token>``: a blob that a sweep has set aside, until it is known to be needed or not."""
+
+
+class SweptBlobs(Protocol):
+    """A blob store from which somebody must remove what nobody needs.
+
+    A blob set aside is still found by ``get``; a ``put`` of the same bytes stores them anew.
+    """
+
+    def old(self, older_than_s: float) -> AsyncGenerator[list[str]]:
+        """Yield, in batches, what was not stored (or read) for so long."""
+        ...
+
+    def aside(self) -> AsyncGenerator[list[AsideName]]:
+        """Yield, in batches, what is set aside: by sweeps under way, or by one that was killed."""
+        ...
+
+    async def set_aside(self, sha256: str) -> AsideName | None:
+        """Give a blob a name that no ``put`` will ever write; None when it is not there."""
+        ...
+
+    async def restore(self, name: AsideName) -> None:
+        """Undo ``set_aside``; nothing where somebody else has undone it, or has discarded it."""
+        ...
+
+    async def discard(self, name: AsideName) -> None:
+        """Remove what was set aside, for good; nothing where it is gone."""
+        ...
+
+
+class BlobClaims(Protocol):
+    """Who needs which blob: tasks that have not ended, and requests on their way in."""
+
+    async def hold(self, sha256s: Sequence[str], tenant: Tenant) -> None:
+        """Claim blobs for a request on its way in; to be called before they are stored."""
+        ...
+
+    async def unneeded(self, sha256s: Sequence[str]) -> set[str]:
+        """Return those that nobody needs now."""
         ...

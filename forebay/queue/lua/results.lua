@@ -1,1 +1,146 @@
--- Answers that are kept or shared; see ON_ENQUEUE, ON_KEEP and ON_CLOSE in base.lua.
+-- Answers that are kept or shared. `same:<digest>` names the task whose answer equal ones may have:
+-- while it has not ended they follow it, and from its end on, for a while, they get a copy at once.
+-- A follower waits in no line; its leader's end is its end, unless the leader was only not wanted
+-- any more: then the first follower takes its place.
+
+FIELDS[#FIELDS + 1] = 'same'
+FIELDS[#FIELDS + 1] = 'leader'
+
+local MOST_FOLLOWERS = 64 -- bounds what one end has to do
+
+-- The end of a task that has another one's answer, or its error.
+local function share(q, from, id, t, state)
+  local source = key(q, 'task', from)
+  if state ~= 'finished' then
+    local why = redis.call('HMGET', source, 'code', 'message')
+    close_error(q, id, t, state, why[1], why[2])
+    return
+  end
+  local fields = {}
+  local said = redis.call('HMGET', source, 'reason', 'usage', 'more')
+  for i, name in ipairs({ 'reason', 'usage', 'more' }) do
+    if said[i] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = said[i]
+    end
+  end
+  close(
+    q, id, t, state, fields,
+    { 'k', 'done', 'reason', said[1] or '', 'usage', said[2] or '' },
+    redis.call('GET', key(q, 'body', from)) or ''
+  )
+end
+
+local function answer_at_once(q, task, from)
+  task.reuse = 'cached'
+  keep(q, task)
+  share(q, from, task.id, load(q, task.id), 'finished')
+  return { kept = load(q, task.id) }
+end
+
+local function follow(q, task, leader)
+  task.reuse, task.leader = 'joined', leader
+  local t = keep(q, task)
+  redis.call('ZADD', key(q, 'followers', leader), t.seq, task.id)
+  watch_deadline(q, task.id, t)
+  return { kept = load(q, task.id) }
+end
+
+-- Nobody waits for one that is less urgent than itself, or is about to stop.
+local function can_lead(q, id, t, task)
+  return not t.cancel
+    and (HELD[t.state] or tonumber(t.priority) <= task.priority)
+    and redis.call('ZCARD', key(q, 'followers', id)) < MOST_FOLLOWERS
+end
+
+ON_ENQUEUE[#ON_ENQUEUE + 1] = function(q, task)
+  if not task.same or not task.read or task.delay_ms then
+    return nil
+  end
+  local id = redis.call('GET', key(q, 'same', task.same))
+  local t = id and load(q, id)
+  if t and t.state == 'finished' and redis.call('EXISTS', key(q, 'body', id)) == 1 then
+    return answer_at_once(q, task, id)
+  elseif t and (t.state == 'queued' or HELD[t.state]) and can_lead(q, id, t, task) then
+    return follow(q, task, id)
+  end
+  task.leads = true
+  return nil
+end
+
+ON_KEEP[#ON_KEEP + 1] = function(q, task)
+  local hash = key(q, 'task', task.id)
+  if task.leader then
+    redis.call('HSET', hash, 'leader', task.leader)
+  end
+  if not task.same or not task.keep then
+    return
+  end
+  redis.call('HSET', hash, 'same', task.same)
+  if task.leads then
+    redis.call('SET', key(q, 'same', task.same), task.id)
+  elseif not task.reuse and not task.delay_ms then
+    redis.call('SET', key(q, 'same', task.same), task.id, 'NX')
+  end
+end
+
+-- What has been said so far is void for those who read on in the new leader's stream. The entry
+-- stands behind all that the old leader has said, so that a reader's place there is one here too.
+local function start_over(q, id, after)
+  local last = redis.call('XREVRANGE', key(q, 'stream', after), '+', '-', 'COUNT', 1)[1][1]
+  local ms, n = string.match(last, '^(%d+)-(%d+)$')
+  local stream = key(q, 'stream', id)
+  redis.call('XADD', stream, ms .. '-' .. string.format('%.0f', tonumber(n) + 1), 'k', 'restart')
+  redis.call('PEXPIRE', stream, q.stream_ttl_ms)
+end
+
+local function hand_over(q, old, followers, digest)
+  local heir = followers[1]
+  local t = load(q, heir)
+  redis.call('HDEL', key(q, 'task', heir), 'leader', 'reuse')
+  start_over(q, heir, old)
+  join(q, heir, t)
+  wake(q)
+  for i = 2, #followers do
+    redis.call('HSET', key(q, 'task', followers[i]), 'leader', heir)
+    redis.call('ZADD', key(q, 'followers', heir), load(q, followers[i]).seq, followers[i])
+  end
+  if digest then
+    redis.call('SET', key(q, 'same', digest), heir, 'NX')
+  end
+end
+
+-- What `same:` says once a task has ended that stood for its digest.
+local function remember(q, id, state, t)
+  local pointer = key(q, 'same', t.same)
+  local ms = math.min(q.cache_ms, q.ttl_ms)
+  if state == 'finished' and ms > 0 then
+    redis.call('SET', pointer, id, 'PX', ms)
+  elseif redis.call('GET', pointer) == id then
+    redis.call('DEL', pointer)
+  end
+end
+
+ON_CLOSE[#ON_CLOSE + 1] = function(q, id, state, t)
+  if t.leader then
+    redis.call('ZREM', key(q, 'followers', t.leader), id)
+    return
+  end
+  if t.same and not t.reuse then
+    remember(q, id, state, t)
+  end
+  local followers = redis.call('ZRANGE', key(q, 'followers', id), 0, -1)
+  if #followers == 0 then
+    return
+  end
+  redis.call('DEL', key(q, 'followers', id))
+  if state == 'cancelled' or state == 'expired' then
+    hand_over(q, id, followers, t.same)
+    return
+  end
+  for _, follower in ipairs(followers) do
+    local one = load(q, follower)
+    leave(q, follower, one)
+    share(q, id, follower, one, state)
+  end
+end
