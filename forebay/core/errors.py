@@ -151,6 +151,15 @@ class IdempotencyConflictError(ForebayError):
     mend = "Use a new key for a new request; the same key only to repeat the very same one."
 
 
+class PicturesNotHeldError(ForebayError):
+    """The request took so long to come in that its pictures may have been swept meanwhile."""
+
+    status = 503
+    code = "pictures_not_held"
+    retryable = True
+    mend = "Send the request again."
+
+
 class StorageFullError(ForebayError):
     """There is no room for the request's pictures; nothing of it was kept."""
 
@@ -210,6 +219,14 @@ class TaskFailedError(ForebayError):
     status = 500
     code = "inference_failed"
     mend = "Read the message; the same request is likely to fail again."
+
+
+class AnswerTooLargeError(ForebayError):
+    """The answer has more bytes than the server keeps for one task."""
+
+    status = 500
+    code = "answer_too_large"
+    mend = "Ask for fewer tokens (max_tokens) or fewer answers (n); operators: max_answer_bytes."
 
 
 class UpstreamFailedError(ForebayError):

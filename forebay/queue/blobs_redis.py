@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.client import NEVER_DECODE
@@ -16,7 +16,7 @@ from forebay.queue.blobs import SHA256_HEX
 from forebay.queue.connection import unavailable
 from forebay.queue.library_blobs import BlobLibrary
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import BlobStore
+from forebay.queue.ports import BlobClaims, BlobStore
 from forebay.queue.schema import Keys
 
 HOLD_S: Final = 120.0
@@ -89,9 +89,9 @@ class RedisBlobs:
         if not SHA256_HEX.fullmatch(sha256):
             raise KeyError(sha256)
         key = self._keys.blob(sha256)
+        read: Any = self._redis.execute_command  # get() would decode the bytes as text
         async with unavailable("reading a picture"):
-            found = await self._redis.execute_command("GET", key, **{NEVER_DECODE: True})
-        content = cast("bytes | None", found)
+            content: bytes | None = await read("GET", key, **{NEVER_DECODE: True})
         if content is None:
             raise KeyError(sha256)
         if hashlib.sha256(content).hexdigest() != sha256:
@@ -102,9 +102,9 @@ class RedisBlobs:
 
 
 class HeldBlobs:
-    """The door's view of a BlobStore: what it stores is claimed first, so that no sweep takes it."""
+    """What the door holds: a picture is claimed before it is stored, so that no sweep takes it."""
 
-    def __init__(self, store: BlobStore, claims: RedisClaims) -> None:
+    def __init__(self, store: BlobStore, claims: BlobClaims) -> None:
         self._store = store
         self._claims = claims
 

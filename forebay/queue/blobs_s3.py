@@ -156,7 +156,8 @@ class S3Blobs:
             there = await self._s3.head_async(self._store, path)
         except FileNotFoundError:
             return False
-        return there["size"] == size and datetime.now(UTC) - there["last_modified"] < self._renew
+        age = datetime.now(UTC) - there["last_modified"]
+        return there["size"] == size and age < self._renew
 
     async def _read(self, path: str) -> bytes | None:
         try:

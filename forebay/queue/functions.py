@@ -28,6 +28,7 @@ PARTS: Final = (
     "rates.lua",
     "life.lua",
     "outlook.lua",
+    "blobs.lua",
     "results.lua",
     "hooks.lua",
     "told.lua",
@@ -90,7 +91,7 @@ class Functions:
         """Ask the server for nothing."""
         await self._redis.ping()
 
-    async def _call(self, name: str, *args: str | float) -> Any:
+    async def _call(self, name: str, *args: str | float | bytes) -> Any:
         function = f"forebay_{self._version}_{name}"
         try:
             return await self._fcall(function, args)
@@ -101,7 +102,7 @@ class Functions:
         await self.load()
         return await self._fcall(function, args)
 
-    async def _fcall(self, function: str, args: Sequence[str | float]) -> Any:
+    async def _fcall(self, function: str, args: Sequence[str | float | bytes]) -> Any:
         return await ask(self._redis, "FCALL", function, 1, self._keys.meta, *self._args, *args)
 
 

@@ -15,9 +15,10 @@ from forebay.queue.ports import NewTask
 class Verdict(NamedTuple):
     """What ``enqueue`` answers.
 
-    ``kind`` is "ok", or of a refusal "full", "quota", "rate" or "conflict". ``where``: the id of
-    the task that there is (ok, conflict), else what there is too much of, "tasks" or "tokens";
-    ``there``: how much. ``position`` and ``eta_ms`` are -1 where nobody knows them.
+    ``kind`` is "ok", or of a refusal "full", "quota", "rate", "conflict" or "unheld". ``where``:
+    the id of the task that there is (ok, conflict), else what there is too much of, "tasks" or
+    "tokens", or a picture (unheld); ``there``: how much. ``position`` and ``eta_ms`` are -1 where
+    they are not known or do not apply.
     """
 
     kind: str
@@ -81,7 +82,8 @@ class DoorLibrary(Functions):
 
     def _form(self, task: NewTask) -> dict[str, Any]:
         """Return what the function is told by name; what is None is not told at all."""
-        limits, quota, same = self._limits, task.quota, task.idempotency
+        limits, quota = self._limits, task.quota
+        idem, same = task.idempotency, task.same
         form = {
             "tenant": task.tenant,
             "priority": int(task.priority),
@@ -90,8 +92,13 @@ class DoorLibrary(Functions):
             "deadline_ms": _milliseconds(task.deadline_s),
             "delay_ms": _milliseconds(task.delay_s or None),
             "weight": None if task.weight == 1 else task.weight,
-            "key": same and key_digest(same.key),
-            "digest": same and same.digest,
+            "key": idem and key_digest(idem.key),
+            "digest": idem and idem.digest,
+            "same": same and same.digest,
+            "read": bool(same and same.read) or None,
+            "keep": bool(same and same.keep) or None,
+            "pictures": " ".join(sorted({one.sha256 for one in task.request.images})) or None,
+            "held": task.held or None,
             "max_tasks": limits.max_waiting,
             "max_tokens": limits.max_waiting_tokens,
             "retry_ms": round(limits.retry_after_s * 1000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay.queue.schema import DEAD_TTL_S, STREAM_TTL_S
+from forebay.queue.schema import BLOB_TTL_S, DEAD_TTL_S, STREAM_TTL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,10 @@ class QueueLimits:
     urgent ones wait; 0: none.
 
     A lease runs ``lease_s`` without a heartbeat; a task is delivered at most ``max_deliveries``
-    times. Results are kept for ``result_ttl_s``.
+    times. Results are kept for ``result_ttl_s``, answers that equal requests may have for
+    ``answer_cache_s`` (0: equal tasks still share one run while it lasts). The texts of a task's
+    answers have at most ``max_answer_bytes`` together. Pictures are kept for ``blob_ttl_s`` after
+    the last task that needs them.
     """
 
     max_waiting: int = 10_000
@@ -36,19 +39,24 @@ class QueueLimits:
     tenant_rate_per_s: float | None = None
     tenant_burst: int = 1
     starvation_share: float = 0.1
+    answer_cache_s: float = 300.0
+    max_answer_bytes: int = 2**20
+    blob_ttl_s: float = BLOB_TTL_S
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing could run. Raises ValueError."""
         for name in ("max_waiting", "max_waiting_tokens", "max_deliveries", "tenant_burst"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("lease_s", "result_ttl_s"):
+        if self.answer_cache_s < 0 or self.max_answer_bytes < 1:
+            raise ValueError("answer_cache_s must be at least 0, max_answer_bytes at least 1")
+        for name in ("lease_s", "result_ttl_s", "blob_ttl_s"):
             if getattr(self, name) < 0.01:
                 raise ValueError(f"{name} must be at least 0.01")
         if not 0 <= self.starvation_share <= 1:
             raise ValueError("starvation_share must be from 0 to 1")
 
-    def script_args(self) -> tuple[int, int, int, int, int]:
+    def script_args(self) -> tuple[int, ...]:
         """Return the arguments that every function of the Lua library begins with."""
         return (
             round(self.lease_s * 1000),
@@ -56,4 +64,6 @@ class QueueLimits:
             round(self.result_ttl_s * 1000),
             DEAD_TTL_S * 1000,
             STREAM_TTL_S * 1000,
+            round(self.answer_cache_s * 1000),
+            round(self.blob_ttl_s * 1000),
         )

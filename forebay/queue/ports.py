@@ -83,7 +83,8 @@ class NewTask:
     ``deadline_s``: seconds from now after which it must not start; ``delay_s``: seconds from now
     before which it must not. ``weight``: the tenant's share beside other tenants of the same
     priority. ``webhook_url``: told of the task's end. ``metadata``: the client's own, small, given
-    back with the task.
+    back with the task. ``held``: its pictures were claimed (``BlobClaims.hold``); a task whose
+    claims have run out meanwhile is refused.
     """
 
     task_id: TaskId
@@ -99,6 +100,7 @@ class NewTask:
     same: SameAnswer | None = None
     webhook_url: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,7 @@ class Submitter(Protocol):
             QueueFullError, TenantOverQuotaError, RateLimitedError: nothing is kept; each says when
                 to come again.
             IdempotencyConflictError: the key was used for something else.
+            PicturesNotHeldError: its pictures may have been swept; store them again.
             QueueUnavailableError: a server that did not answer in time may still have taken the
                 task; it then runs unseen, unless it is sent again under its idempotency key.
         """
@@ -469,7 +472,7 @@ class BlobStore(Protocol):
 
 
 AsideName = NewType("AsideName", str)
-"""``<sha256>.<token>``: a blob that a sweep has set aside, until it is known to be needed or not."""
+"""``<sha256>.<token>``: a blob that a sweep has set aside until it is known to be needed or not."""
 
 
 class SweptBlobs(Protocol):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from forebay.core.errors import AnswerTooLargeError
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
@@ -31,6 +32,10 @@ from forebay.queue.ports import (
 
 # json.dumps with arguments builds a new encoder for every call, which costs as much as it encodes.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+OutcomeRow = tuple[TaskId, Fence, str, str, str, str, str, str]
+"""Task, fence, text, reason, usage, code, message, more: what ``finish`` is given of each."""
 
 
 def request_to_json(request: InferenceRequest) -> str:
@@ -78,7 +83,17 @@ def to_depth(row: DepthRow) -> QueueDepth:
     )
 
 
-def outcome_row(outcome: Outcome) -> tuple[TaskId, Fence, str, str, str, str, str, str]:
+def bounded(outcome: Outcome, max_bytes: int) -> Outcome:
+    """Return the outcome, or the failure that takes its place when its texts are too large."""
+    size = sum(len(text.encode()) for text in (outcome.text, *(one.text for one in outcome.others)))
+    if size <= max_bytes:
+        return outcome
+    message = f"The answer has {size} bytes, the bound is {max_bytes}."
+    error = TaskError(AnswerTooLargeError.code, message)
+    return Outcome(outcome.task_id, outcome.fence, error=error)
+
+
+def outcome_row(outcome: Outcome) -> OutcomeRow:
     """Return the arguments of ``finish`` for one outcome."""
     error = outcome.error or TaskError("", "")
     return (

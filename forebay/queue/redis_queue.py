@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError
 from forebay.core.errors import (
     ForebayError,
     IdempotencyConflictError,
+    PicturesNotHeldError,
     QueueFullError,
     RateLimitedError,
     TenantOverQuotaError,
@@ -41,6 +42,8 @@ from forebay.queue.ports import (
     TaskRecord,
 )
 from forebay.queue.records import (
+    OutcomeRow,
+    bounded,
     outcome_row,
     request_to_json,
     to_depth,
@@ -179,7 +182,10 @@ class RedisQueue:
         if not outcomes:
             return []
         async with unavailable("storing results"):
-            return await self._library.finish([outcome_row(outcome) for outcome in outcomes])
+            return await self._library.finish([self._row(outcome) for outcome in outcomes])
+
+    def _row(self, outcome: Outcome) -> OutcomeRow:
+        return outcome_row(bounded(outcome, self._limits.max_answer_bytes))
 
     async def release(self, leases: Sequence[tuple[TaskId, Fence]]) -> list[TaskId]:
         """Give tasks back to their places in line, the delivery not counted."""
@@ -209,6 +215,10 @@ def _refusal(verdict: Verdict) -> ForebayError:
         case "conflict":
             return IdempotencyConflictError(
                 f"This key belongs to task {verdict.where}, which asked for something else."
+            )
+        case "unheld":
+            return PicturesNotHeldError(
+                "The request's pictures were stored too long ago.", retry_after=retry_s
             )
         case "rate":
             return RateLimitedError("This tenant sends faster than it may.", retry_after=retry_s)

@@ -27,6 +27,12 @@ KEY_NAMES: dict[str, str] = {
     "claim": "c:",  # STRING per worker: nonce of the last claim that leased something
     "idem": "idem:",  # STRING per tenant and idempotency key: task, digest of what was asked
     "rate": "rate:",  # STRING per tenant: when its next task would be exactly on time, ms
+    "same": "same:",  # STRING per digest: the task whose answer equal ones may have
+    "followers": "f:",  # ZSET per task: tasks that wait for its answer -> seq
+    "blobs": "blobs",  # HASH: SHA-256 of a picture -> tasks that need it and have not ended
+    "holds": "holds",  # ZSET: picture -> until when it is claimed without a task, ms
+    "blob": "blob:",  # STRING per picture: its bytes, where they are kept in this server
+    "sweeper": "sweeper",  # STRING: somebody has swept pictures in this interval
     "stream": "s:",  # STREAM per task: its tokens
     "wake": "wake",  # STREAM of one entry: its id changes when work arrives
     "hooks": "hooks",  # ZSET: ended task whose webhook is to be delivered -> when it is due, ms
@@ -51,6 +57,10 @@ LIVE_KEYS: dict[str, str] = {
     "leases": "index of leased tasks",
     "deadlines": "index of waiting tasks",
     "delayed": "index of waiting tasks",
+    "same": "of a task that has not ended",
+    "followers": "of a task that has not ended",
+    "blobs": "counters of pictures of tasks that have not ended; the others have no field",
+    "blob": "a picture of a task that has not ended",
     "wake": "one entry, replaced and never added to",
     "hooks": "index of webhooks to be delivered; bounded, see WEBHOOKS_MOST",
     "hook_hosts": "index of receivers with webhooks to be delivered",
@@ -68,7 +78,10 @@ NUDGE_TTL_S = 60
 """A reader's nudge stream, renewed by every nudge; only its newest id matters."""
 
 BLOB_TTL_S = 86_400
-"""Pictures not asked for since are swept. Longer than any wait in the queue should be."""
+"""Pictures that nobody has needed since are swept."""
+
+SWEEP_EVERY_S = 600
+"""Between two sweeps of pictures, whichever processes do them."""
 
 WEBHOOK_TTL_S = 7 * 86_400
 """What a webhook says is kept for so long after its next attempt is due: dispatchers may be away
@@ -124,6 +137,15 @@ class Keys:
     def body(self, task_id: TaskId) -> str:
         """The request of one task, or its answer."""
         return self.prefix + KEY_NAMES["body"] + task_id
+
+    @property
+    def sweeper(self) -> str:
+        """The turn to sweep pictures."""
+        return self.prefix + KEY_NAMES["sweeper"]
+
+    def blob(self, sha256: str) -> str:
+        """The bytes of one picture."""
+        return self.prefix + KEY_NAMES["blob"] + sha256
 
     def stream(self, task_id: TaskId) -> str:
         """The tokens of one task."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Self
 
 from redis.asyncio import Redis
 
 from forebay.core.errors import TaskNotFoundError
-from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
-from forebay.queue.connection import read_page, unavailable
+from forebay.queue.connection import unavailable
+from forebay.queue.followed import FollowedStreams, Standing
 from forebay.queue.library import Library
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import STREAM_START, StreamEntry, StreamId, StreamWrite
-from forebay.queue.records import to_entry, write_row
-from forebay.queue.schema import STREAM_READ_COUNT, Keys
+from forebay.queue.records import to_record, write_row
+from forebay.queue.schema import Keys
 from forebay.queue.stream_reader import MultiplexedReader
 
 
@@ -34,6 +34,7 @@ class RedisTokenStreams:
         self._keys = Keys(name)
         self._library = Library(redis, self._keys, limits or QueueLimits())
         self._reader = MultiplexedReader(redis, self._keys)
+        self._followed = FollowedStreams(redis, self._keys, self._reader)
 
     async def start(self) -> None:
         """Begin reading. Raises QueueUnavailableError."""
@@ -74,27 +75,28 @@ class RedisTokenStreams:
         """
         check_stream_id(after)
         # Asked before the stream is read: a final state means the terminal entry is in it.
-        async with unavailable("reading a task"):
-            state = await self._redis.hget(self._keys.task(task_id), "state")
-        if state is None:
+        now = await self._followed.standing(task_id)
+        if now is None:
             raise TaskNotFoundError(f"There is no task {task_id}.")
-        if State(str(state)).final:
-            yield self._replay(task_id, after)
-            return
-        with self._reader.follow(task_id, after) as entries:
-            yield entries
+        if not now.state.final and now.leader is None:
+            with self._reader.follow(task_id, after) as entries:
+                yield entries
+        else:
+            async with aclosing(await self._apart(task_id, now, after)) as entries:
+                yield entries
 
-    async def _replay(self, task_id: TaskId, after: StreamId) -> AsyncIterator[StreamEntry]:
-        stream = self._keys.stream(task_id)
-        while True:
-            async with unavailable("reading a stream"):
-                page = await read_page(self._redis, stream, after, STREAM_READ_COUNT)
-            for stream_id, fields in page:
-                entry = to_entry(stream_id, fields)
-                yield entry
-                after = entry.stream_id
-            if len(page) < STREAM_READ_COUNT:
-                return
+    async def _apart(
+        self, task_id: TaskId, now: Standing, after: StreamId
+    ) -> AsyncGenerator[StreamEntry]:
+        """Return the entries of a task that has ended, or that waits for another one's answer."""
+        if not now.state.final:
+            return self._followed.follow(task_id, now.leader, after)
+        if now.reuse is None:
+            return self._followed.replay(task_id, after)
+        async with unavailable("reading a task"):
+            found = await self._library.describe(task_id)
+        record = to_record(task_id, found) if found else None
+        return self._followed.replay_shared(task_id, now.leader, record, after)
 
 
 def check_stream_id(text: str) -> None:

@@ -45,15 +45,18 @@ async def _hooks_of_nothing(redis: Redis, keys: Keys, index: str) -> list[str]:
 
 async def _task_of(redis: Redis, keys: Keys, key: str, kind: str) -> TaskId | None:
     """Return the task for which this key is kept, if it is for one."""
-    if kind == "idem":
+    if kind in ("idem", "same"):
         return TaskId(str(await redis.get(key)).split(" ")[0])
-    if kind in ("task", "body"):
+    if kind in ("task", "body", "followers"):
         return TaskId(key.removeprefix(keys.prefix + KEY_NAMES[kind]))
     return None
 
 
 async def _indexed_tasks(redis: Redis, keys: Keys) -> set[str]:
     tasks: set[str] = set()
+    followers = redis.scan_iter(match=keys.prefix + KEY_NAMES["followers"] + "*")
+    async for key in followers:
+        tasks |= set(await redis.zrange(key, 0, -1))
     for kind in ("suspects", "leases", "delayed"):
         tasks |= set(await redis.zrange(keys.prefix + KEY_NAMES[kind], 0, -1))
     async for line in redis.scan_iter(match=keys.prefix + KEY_NAMES["line"] + "*"):

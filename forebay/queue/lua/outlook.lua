@@ -44,10 +44,15 @@ local function position(q, id, t)
   return ahead + math.max(rank, math.min(all - 1, rank * tenants))
 end
 
--- Tasks ahead and ms until the start; both -1 unless it waits.
+-- Tasks ahead and ms until the start; both -1 unless it waits. A follower waits as its leader does.
 local function outlook(q, id, t)
   if t.state ~= 'queued' then
     return -1, -1
+  elseif t.leader then
+    id, t = t.leader, load(q, t.leader)
+    if t.state ~= 'queued' then
+      return 0, 0
+    end
   end
   local ahead = position(q, id, t)
   local ms = eta(q, ahead)

@@ -35,7 +35,7 @@ local function answer_at_once(q, task, from)
   task.reuse = 'cached'
   keep(q, task)
   share(q, from, task.id, load(q, task.id), 'finished')
-  return { kept = load(q, task.id) }
+  return known(q, task.id, load(q, task.id), true)
 end
 
 local function follow(q, task, leader)
@@ -43,7 +43,7 @@ local function follow(q, task, leader)
   local t = keep(q, task)
   redis.call('ZADD', key(q, 'followers', leader), t.seq, task.id)
   watch_deadline(q, task.id, t)
-  return { kept = load(q, task.id) }
+  return known(q, task.id, load(q, task.id), true)
 end
 
 -- Nobody waits for one that is less urgent than itself, or is about to stop.
