@@ -29,7 +29,7 @@ KEY_NAMES: dict[str, str] = {
     "rate": "rate:",  # STRING per tenant: when its next task would be exactly on time, ms
     "same": "same:",  # STRING per digest: the task whose answer equal ones may have
     "followers": "f:",  # ZSET per task: tasks that wait for its answer -> seq
-    "blobs": "blobs",  # HASH: SHA-256 of a picture -> tasks that need it and have not ended
+    "blobs": "blobs",  # HASH: SHA-256 of a picture -> tasks that need it
     "holds": "holds",  # ZSET: picture -> until when it is claimed without a task, ms
     "blob": "blob:",  # STRING per picture: its bytes, where they are kept in this server
     "sweeper": "sweeper",  # STRING: somebody has swept pictures in this interval
@@ -59,8 +59,8 @@ LIVE_KEYS: dict[str, str] = {
     "delayed": "index of waiting tasks",
     "same": "of a task that has not ended",
     "followers": "of a task that has not ended",
-    "blobs": "counters of pictures of tasks that have not ended; the others have no field",
-    "blob": "a picture of a task that has not ended",
+    "blobs": "counters of pictures that tasks need; the others have no field",
+    "blob": "a picture that a task needs",
     "wake": "one entry, replaced and never added to",
     "hooks": "index of webhooks to be delivered; bounded, see WEBHOOKS_MOST",
     "hook_hosts": "index of receivers with webhooks to be delivered",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
 
 from forebay.core.request import (
     Cost,
+    ImagePart,
     InferenceRequest,
     Message,
     Priority,
@@ -35,6 +37,13 @@ def task(
     **more: Any,
 ) -> NewTask:
     return NewTask(TaskId(name), request(), Cost(0, cost, 0), Tenant(tenant), priority, **more)
+
+
+def picture_task(name: str, *sha256s: str, **more: Any) -> NewTask:
+    pictures = tuple(ImagePart(sha256, 28, 28) for sha256 in sha256s)
+    new = task(name, **more)
+    asked = replace(new.request, messages=(Message(Role.USER, pictures),))
+    return replace(new, request=asked)
 
 
 def answer(lease: Lease, text: str = "42") -> Outcome:

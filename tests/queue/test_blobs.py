@@ -1,14 +1,17 @@
+"""The folder of pictures."""
+
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from forebay.core.errors import StorageFullError
+from forebay.core.errors import QueueUnavailableError, StorageFullError
 from forebay.queue.blobs import FolderBlobs
 
 
@@ -73,15 +76,50 @@ async def test_a_full_disk_refuses_and_leaves_nothing_half_written(
     assert files(tmp_path) == []
 
 
-async def test_a_sweep_removes_what_is_old_and_what_was_never_finished(
-    blobs: FolderBlobs, tmp_path: Path
+LIMITED_PUT = """
+import asyncio, resource, sys
+from pathlib import Path
+from forebay.core.errors import StorageFullError
+from forebay.queue.blobs import FolderBlobs
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+blobs = FolderBlobs(Path(sys.argv[1]))
+asyncio.run(blobs.put(b"a" * 100_000))
+try:
+    asyncio.run(blobs.put(b"b" * 100_001))
+except StorageFullError as error:
+    print(error.status, error.code)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_a_clear_error_and_nothing_is_half_written(
+    tmp_path: Path,
 ) -> None:
-    old, read, stored_again = [await blobs.put(content) for content in (b"1", b"2", b"3")]
-    unfinished = tmp_path / "blobs" / old[:2] / ".new-abc"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED_PUT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "507 storage_full\n"
+    assert [path.stat().st_size for path in files(tmp_path)] == [100_000]
+
+
+async def test_a_folder_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(QueueUnavailableError):
+        await FolderBlobs(tmp_path / "file").put(b"x")
+
+
+async def test_what_was_never_finished_goes_with_the_old(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    blobs = FolderBlobs(tmp_path, clock=lambda: now)
+    sha256 = await blobs.put(b"1")
+    unfinished = tmp_path / sha256[:2] / ".new-abc"
     unfinished.write_bytes(b"")
-    for path in files(tmp_path):
-        os.utime(path, (0, time.time() - 10_000))
-    await blobs.get(read)
-    await blobs.put(b"3")
-    assert await blobs.sweep(older_than_s=5_000) == 1
-    assert {path.name for path in files(tmp_path)} == {read, stored_again}
+    os.utime(unfinished, (now, now))
+    now += 4000
+    assert [one async for batch in blobs.old(3999) for one in batch] == [sha256]
+    assert not unfinished.exists()
+    assert [one async for batch in blobs.old(4001) for one in batch] == []

@@ -182,9 +182,7 @@ async def test_an_answer_over_the_bound_is_a_failure_that_says_so(
     record = await queue.get(TaskId("too-large"))
     assert record is not None
     assert record.state is State.FAILED
-    assert record.error == TaskError(
-        "answer_too_large", "The answer has 7 bytes, the bound is 6."
-    )
+    assert record.error == TaskError("answer_too_large", "The answer has 7 bytes, the bound is 6.")
 
 
 # Runs that are shared.

@@ -19,7 +19,8 @@ local GRACE_MS = 86400000 -- a dead letter's keys outlive its time, so that it i
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
 
 -- ARGV of every function begins with lease_ms, max_deliveries, result_ttl_ms, dead_ttl_ms,
--- stream_ttl_ms, cache_ms, blob_ttl_ms. All keys share the hash tag of KEYS[1], so a cluster routes them together.
+-- stream_ttl_ms, cache_ms, blob_ttl_ms. All keys share the hash tag of KEYS[1], so a cluster routes
+-- them together.
 local function open(keys, args)
   local t = redis.call('TIME')
   local us = tonumber(t[1]) * 1000000 + tonumber(t[2])

@@ -1,6 +1,6 @@
--- Pictures: who needs which. `blobs` counts the tasks that have not ended by the SHA-256 of each of
--- their pictures; `holds` has until when a picture is claimed by a request on its way in, or by a
--- dead letter. What has neither is nobody's. Pictures may also be kept here, one key each.
+-- Pictures: who needs which. `blobs` counts, by the SHA-256 of a picture, the tasks that need it: those
+-- that have not ended, and dead letters. `holds` has until when a picture is claimed by a request on
+-- its way in. What has neither is nobody's. Pictures may also be kept here, one key each.
 
 FIELDS[#FIELDS + 1] = 'pictures'
 
@@ -50,21 +50,23 @@ ON_KEEP[#ON_KEEP + 1] = function(q, task)
   end
 end
 
-ON_CLOSE[#ON_CLOSE + 1] = function(q, _, state, t)
-  local left_ms = q.blob_ttl_ms
-  if state == 'dead' then
-    left_ms = math.max(left_ms, q.dead_ttl_ms)
-  end
-  for sha256 in each_picture(t.pictures) do
-    if state == 'dead' then
-      claim_until(q, sha256, left_ms)
-    end
+local function need_no_more(q, pictures)
+  for sha256 in each_picture(pictures) do
     if redis.call('HINCRBY', key(q, 'blobs'), sha256, -1) <= 0 then
       redis.call('HDEL', key(q, 'blobs'), sha256)
-      local held_ms = number(redis.call('ZSCORE', key(q, 'holds'), sha256)) - q.now
-      redis.call('PEXPIRE', key(q, 'blob', sha256), math.max(left_ms, math.ceil(held_ms)))
+      redis.call('PEXPIRE', key(q, 'blob', sha256), q.blob_ttl_ms)
     end
   end
+end
+
+ON_CLOSE[#ON_CLOSE + 1] = function(q, _, state, t)
+  if state ~= 'dead' then -- an operator may send it back
+    need_no_more(q, t.pictures)
+  end
+end
+
+ON_FORGET[#ON_FORGET + 1] = function(q, _, t)
+  need_no_more(q, t.pictures)
 end
 
 -- args: for how many ms, then SHA-256s. Claims each, whether it is there or not. Returns how many of

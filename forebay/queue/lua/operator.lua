@@ -83,7 +83,7 @@ local function retry(q, args)
   redis.call('DEL', key(q, 'stream', id)) -- the end that it tells of is none
   redis.call(
     'HDEL', task, 'code', 'message', 'finished', 'cancel', 'deadline', 'eta',
-    'encoding', 'prefill', 'decode'
+    'encoding', 'prefill', 'decode', 'leader', 'reuse'
   )
   redis.call('HSET', task, 'state', t.state, 'seq', t.seq, 'deliveries', 0)
   suspect(q, id, t)
