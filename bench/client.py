@@ -106,7 +106,13 @@ def as_dicts(answers: Iterable[Answer]) -> list[dict[str, Any]]:
 
 def _client(target: Target) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    return httpx.AsyncClient(base_url=target.url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+    return httpx.AsyncClient(
+        base_url=target.url,
+        headers={"Cache-Control": "no-store"},  # every request is to be computed
+        timeout=TIMEOUT_S,
+        limits=limits,
+        trust_env=False,
+    )
 
 
 async def _ask(client: httpx.AsyncClient, target: Target, body: bytes) -> Answer:

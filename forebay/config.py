@@ -11,11 +11,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,6 +28,8 @@ from pydantic_settings import (
 from forebay.outbound.allowed import read_allowed
 from forebay.outbound.signing import read_secrets
 from forebay.queue.address import Login, ServerAddress, Tls, parse_address
+from forebay.queue.blob_store import BlobAddress, parse_blob_address
+from forebay.queue.blobs_s3 import Bucket
 from forebay.queue.limits import QueueLimits
 
 ENV_PREFIX = "FOREBAY_"
@@ -147,6 +150,37 @@ class Settings(BaseSettings):
     lease_s: float = Field(15.0, ge=1, le=600, description="A task's lease between heartbeats.")
     max_deliveries: int = Field(3, ge=1, le=100, description="Deliveries before the dead letter.")
     result_ttl_s: int = Field(3600, ge=1, description="How long a result is kept.")
+    answer_cache_s: float = Field(
+        300.0,
+        ge=0,
+        description="How long an answer at temperature 0 serves equal requests; 0: no request "
+        "gets another one's answer.",
+    )
+    answer_cache_shared: bool = Field(
+        False, description="Whether tenants may get each other's answers to equal requests."
+    )
+    max_answer_bytes: int = Field(
+        2**20, ge=1024, description="Most text that a task's answers may have together."
+    )
+    blob_store: str = Field(
+        "",
+        description="Where pictures are kept: a folder, `redis` (the queue's server), or "
+        "`s3://BUCKET/PREFIX`; empty: a folder in `data_dir`.",
+    )
+    blob_ttl_s: int = Field(
+        86_400, ge=600, description="How long a picture is kept after the last task needed it."
+    )
+    blob_max_bytes: int = Field(
+        10 * 2**30, ge=2**20, description="Most that a folder of pictures may hold."
+    )
+    s3_endpoint: str | None = Field(
+        None, description="Server of the bucket, where it is not Amazon's: http(s)://HOST:PORT."
+    )
+    s3_region: str | None = Field(None, description="Region of the bucket.")
+    s3_access_key_id: str | None = Field(
+        None, description="Key id for the bucket; unset: environment, web identity or instance."
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
 
     max_body_bytes: int = Field(20 * 2**20, ge=1024, description="Largest request body.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height.")
@@ -274,6 +308,25 @@ class Settings(BaseSettings):
             raise ValueError("is not a file that can be read")
         return file
 
+    @field_validator("blob_store")
+    @classmethod
+    def _blob_address(cls, value: str) -> str:
+        if value:
+            parse_blob_address(value)
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _s3_server(cls, value: str | None) -> str | None:
+        Bucket("pictures", endpoint=value)
+        return value
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key are set together or not")
+        return self
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -301,10 +354,20 @@ class Settings(BaseSettings):
             return self.upstream_model.rstrip("/").rpartition("/")[2] or "upstream"
         return "forebay-demo" if self.model == DEMO_MODEL else self.model_folder.name
 
-    @property
-    def blob_dir(self) -> Path:
-        """Folder of the normalised pictures."""
-        return self.data_dir / "blobs"
+    def blob_address(self) -> BlobAddress:
+        """Return where the normalised pictures are kept."""
+        address = parse_blob_address(self.blob_store or str(self.data_dir / "blobs"))
+        if address.bucket is None:
+            return replace(address, max_bytes=self.blob_max_bytes)
+        secret = self.s3_secret_access_key
+        bucket = replace(
+            address.bucket,
+            endpoint=self.s3_endpoint,
+            region=self.s3_region,
+            key_id=self.s3_access_key_id,
+            secret=None if secret is None else secret.get_secret_value(),
+        )
+        return replace(address, bucket=bucket)
 
     @property
     def queue_dir(self) -> Path:
@@ -359,6 +422,9 @@ class Settings(BaseSettings):
             starvation_share=self.starvation_share,
             lease_s=self.lease_s,
             result_ttl_s=self.result_ttl_s,
+            answer_cache_s=self.answer_cache_s,
+            max_answer_bytes=self.max_answer_bytes,
+            blob_ttl_s=self.blob_ttl_s,
             max_deliveries=self.max_deliveries,
         )
 
@@ -446,6 +512,8 @@ _UNTOLD = frozenset(
         "queue_password",
         "queue_sentinel_password",
         "webhook_secret",
+        "s3_secret_access_key",
+        "settings",
     }
 )
 """Settings that may hold a secret, so that a bad value is not repeated."""

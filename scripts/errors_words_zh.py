@@ -69,6 +69,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "这个幂等键已用于另一个内容不同的请求。",
         "新请求请用新的键；同一个键只用来重发完全相同的请求。",
     ),
+    "pictures_not_held": (
+        "请求进入得太慢，其图片可能已被清理。",
+        "请重新发送请求。",
+    ),
     "storage_full": (
         "没有空间存放请求的图片；没有保留任何内容。",
         "等待 Retry-After；运维人员：清理磁盘空间，或提高图片存储的上限。",
@@ -96,6 +100,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
     "inference_failed": (
         "引擎无法回答这个请求。",
         "阅读说明；同样的请求很可能再次失败。",
+    ),
+    "answer_too_large": (
+        "回答的字节数超过服务器为一个任务保存的上限。",
+        "减少词元数(max_tokens)或回答数(n)；运维人员：max_answer_bytes。",
     ),
     "upstream_failed": (
         "工作进程背后的服务器返回的内容不是对这个请求的回答。",

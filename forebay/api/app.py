@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import structlog
 from fastapi import FastAPI
 
 from forebay import __version__
@@ -30,16 +29,16 @@ from forebay.api.webhooks.door import WebhookDoor
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
+from forebay.queue.blob_places import PlacedClaims, open_blobs
 from forebay.queue.blobs import FolderBlobs
+from forebay.queue.blobs_redis import HeldBlobs
+from forebay.queue.blobs_s3 import S3Blobs
 from forebay.queue.opening import open_queue
 from forebay.queue.operation import DOOR_ANSWER_S
 from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
-from forebay.queue.schema import BLOB_TTL_S
+from forebay.queue.schema import Keys
+from forebay.queue.sweep import keep_swept
 from forebay.queue.webhooks import RedisWebhooks
-
-log = structlog.get_logger(__name__)
-
-_SWEEP_EVERY_S = 600.0
 
 
 def create_app(services: Services) -> FastAPI:
@@ -92,11 +91,16 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         await stack.enter_async_context(opened.streams)
         watch = await stack.enter_async_context(QueueWatch(opened.queue))
-        blobs = FolderBlobs(settings.blob_dir)
+        blobs = open_blobs(settings.blob_address(), opened.places)
+        claims = PlacedClaims(opened.places)
+        if isinstance(blobs, S3Blobs):
+            await blobs.verify()
         decoders = DecoderPool(PoolLimits(processes=settings.image_processes))
         await stack.enter_async_context(decoders)
-        sweeper = asyncio.create_task(_sweep(blobs))
-        stack.callback(sweeper.cancel)
+        if isinstance(blobs, FolderBlobs | S3Blobs):  # in the queue's server they expire
+            first = opened.places[0]
+            sweeping = keep_swept(blobs, claims, first.redis, Keys(first.name), settings.blob_ttl_s)
+            stack.callback(asyncio.create_task(sweeping).cancel)
         metrics = Metrics()
         hooks = [
             RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
@@ -110,7 +114,8 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 queue=opened.queue,
                 operator=opened.operator,
                 streams=opened.streams,
-                blobs=blobs,
+                blobs=HeldBlobs(blobs, claims),
+                holds_pictures=True,
                 images=ImageNormaliser(decoders, quality=settings.image_quality),
                 decoders=decoders,
                 profile=profile,
@@ -146,6 +151,8 @@ def door_settings(settings: Settings) -> DoorSettings:
         max_tokens_limit=settings.max_tokens_limit,
         max_choices=settings.max_choices,
         answer_timeout_s=settings.answer_timeout_s,
+        reuse_answers=settings.answer_cache_s > 0,
+        share_answers=settings.answer_cache_shared,
     )
 
 
@@ -158,13 +165,3 @@ def door_limits(settings: Settings, profile: ModelProfile) -> Limits:
         max_images=settings.max_images,
         max_image_pixels=settings.max_image_pixels,
     )
-
-
-async def _sweep(blobs: FolderBlobs) -> None:
-    """Delete pictures that no waiting task can need any more, every ten minutes."""
-    while True:
-        await asyncio.sleep(_SWEEP_EVERY_S)
-        try:
-            await blobs.sweep(BLOB_TTL_S)
-        except OSError as error:  # a full or read-only disk: the next round may do better
-            log.warning("blobs.not_swept", reason=str(error))

@@ -23,6 +23,7 @@ from forebay.api.preferences import (
     TASK_HEADER,
     idempotency_of,
 )
+from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.route_docs import header_fields, json_body
 from forebay.api.services import Services
 from forebay.core.errors import TaskTimeoutError
@@ -41,7 +42,11 @@ async def chat_completions(request: Request, services: ServicesOf) -> Response:
     body = await request.body()
     form = read_chat_form(body)
     ask = to_ask(form, await chat_sampling(form, services.settings))
-    ask = replace(ask, idempotency=idempotency_of(request, [body]))
+    ask = replace(
+        ask,
+        idempotency=idempotency_of(request, [body]),
+        cache=cache_wishes(request.headers),
+    )
     enqueued = await submit(services, ask)
     task_id, lasting = enqueued.task_id, ask.idempotency is not None
     headers = _headers(enqueued)
@@ -71,7 +76,7 @@ async def chat_completions(request: Request, services: ServicesOf) -> Response:
 
 def _headers(enqueued: Enqueued) -> dict[str, str]:
     """Return what lets a client go over to the tasks API, or see that it was not asked twice."""
-    headers = {TASK_HEADER: str(enqueued.task_id)}
+    headers = {TASK_HEADER: str(enqueued.task_id), **cache_header(enqueued)}
     return headers if enqueued.fresh else {**headers, REPLAYED_HEADER: "true"}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.answers import failure_of
 from forebay.api.dependencies import ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.route_docs import form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
 from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
@@ -32,7 +33,7 @@ _FORM = form_body(
 
 
 @router.post("/predict", openapi_extra=_FORM)
-async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
+async def predict(request: Request, response: Response, services: ServicesOf) -> dict[str, Any]:
     """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue.
 
     A list is a field sent several times; an object is JSON.
@@ -51,7 +52,9 @@ async def predict(request: Request, services: ServicesOf) -> dict[str, Any]:
     if not content:
         raise MissingPartError("Missing image or prompt")
     turn = Turn(Role.USER, (RawPicture(content), prompt))
-    enqueued = await submit(services, Ask((turn,), sampling, priority=priority))
+    cache = cache_wishes(request.headers)
+    enqueued = await submit(services, Ask((turn,), sampling, priority=priority, cache=cache))
+    response.headers.update(cache_header(enqueued))
     return {
         "status": "submitted",
         "task_id": enqueued.task_id,

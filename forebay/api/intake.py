@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
 from forebay.admission.policy import Shed, count_fault, decide
+from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
 from forebay.core.request import (
+    DEFAULT_TENANT,
     ImagePart,
     InferenceRequest,
     Message,
@@ -58,6 +60,7 @@ class Ask:
     webhook_url: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     idempotency: Idempotency | None = None
+    cache: CacheWishes = field(default_factory=CacheWishes)
 
 
 async def submit(services: Services, ask: Ask) -> Enqueued:
@@ -99,9 +102,13 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
         idempotency=ask.idempotency,
         webhook_url=ask.webhook_url,
         metadata=ask.metadata,
+        same=same_answer(request, DEFAULT_TENANT, ask.cache, services.settings),
+        held=services.holds_pictures,
     )
     enqueued = await services.queue.enqueue(task)
     services.metrics.admitted.inc()
+    if enqueued.fresh and enqueued.reuse is not None:
+        services.metrics.answers_reused.labels(enqueued.reuse.value).inc()
     services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
     services.metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
     return enqueued

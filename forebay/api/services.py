@@ -27,6 +27,10 @@ class DoorSettings:
     max_tokens_limit: int = 2048
     max_choices: int = 8
     answer_timeout_s: float = 600.0
+    reuse_answers: bool = False
+    """Whether equal requests at temperature 0 share a run, and its answer for a while."""
+    share_answers: bool = False
+    """Whether they do so across tenants."""
     keep_alive_s: float = 10.0
     """Between two comments that keep a silent event stream open."""
     send_timeout_s: float = 30.0
@@ -51,3 +55,5 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     webhooks: WebhookDoor = field(default_factory=WebhookDoor)
     webhook_log: WebhookLog | None = None
+    holds_pictures: bool = False
+    """Whether ``blobs`` claims what it stores, so that the queue can insist on it."""

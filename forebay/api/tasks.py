@@ -18,6 +18,7 @@ from forebay.api.dependencies import ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.intake import submit
 from forebay.api.preferences import REPLAYED_HEADER, preferred_wait_s
+from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.services import Services
 from forebay.api.task_docs import NEW_TASK_DOCS
 from forebay.api.task_events import nothing_follows, task_events
@@ -71,9 +72,10 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
     ask = await read_task(request, services.settings, most_images=services.limits.max_images)
     if ask.webhook_url is not None:
         ask = replace(ask, webhook_url=services.webhooks.accept(ask.webhook_url))
+    ask = replace(ask, cache=cache_wishes(request.headers))
     enqueued = await submit(services, ask)
     wait_s = preferred_wait_s(request)
-    headers = {}
+    headers = cache_header(enqueued)
     if not enqueued.fresh:
         headers[REPLAYED_HEADER] = "true"
     if wait_s is not None:

@@ -53,6 +53,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.answers_reused = Counter(
+            "forebay_answers_reused_total",
+            "Tasks that got another task's answer: one kept (cached), or one in flight (joined).",
+            ["how"],
+            registry=registry,
+        )
         self.decode_seconds = Histogram(
             "forebay_picture_decode_seconds",
             "Decoding and normalising one picture, the wait for a decoder included.",

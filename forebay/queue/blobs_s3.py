@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from forebay.core.errors import QueueUnavailableError, StorageFullError
 from forebay.core.request import DEFAULT_TENANT, Tenant
@@ -17,9 +18,10 @@ from forebay.queue.errors import BlobStoreSetupError
 from forebay.queue.ports import AsideName
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import S3Config, S3Store
 
 ASIDE: Final = "aside"
+ENDPOINT: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?")
 BATCH: Final = 200
 RETRY_AFTER_S: Final = 60.0
 FULL_CODES: Final = ("QuotaExceeded", "StorageFull", "InsufficientStorage", "507 ")
@@ -42,6 +44,13 @@ class Bucket:
     key_id: str | None = None
     secret: str | None = None
     timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address. Raises ValueError."""
+        if self.endpoint is not None and not ENDPOINT.fullmatch(self.endpoint):
+            raise ValueError(
+                "the endpoint must be of the form http(s)://HOST or http(s)://HOST:PORT"
+            )
 
 
 class S3Blobs:
@@ -187,7 +196,7 @@ class S3Blobs:
 def _store(bucket: Bucket) -> S3Store:
     from obstore.store import S3Store  # noqa: PLC0415 - an optional extra
 
-    given = {
+    given: dict[str, str | None] = {
         "endpoint": bucket.endpoint,
         "region": bucket.region,
         "access_key_id": bucket.key_id,
@@ -212,7 +221,9 @@ def _store(bucket: Bucket) -> S3Store:
                     "base": 2,
                 },
             },
-            **{name: value for name, value in given.items() if value is not None},
+            config=cast(
+                "S3Config", {name: value for name, value in given.items() if value is not None}
+            ),
         )
     except ValueError as error:
         raise BlobStoreSetupError(

@@ -118,7 +118,7 @@ class FollowedStreams:
 
     async def _last(self, task_id: TaskId) -> StreamEntry | None:
         async with unavailable("reading a stream"):
-            found: list[Any] = await self._redis.xrevrange(self._keys.stream(task_id), count=1)
+            found: Any = await self._redis.xrevrange(self._keys.stream(task_id), count=1)
         return to_entry(*found[0]) if found else None
 
 

@@ -82,6 +82,8 @@ export const en = {
     upstream_failed: ["The server behind this one gave no answer", "Tell the operator; another picture or question may work."],
     dead_letter: ["This question stopped the worker three times", "Try another picture, and tell the operator."],
     no_such_route: ["The server does not know this address", "Reload the page; it may be older than the server."],
+    pictures_not_held: ["The request took too long to arrive", "Send it again."],
+    answer_too_large: ["The answer is too large", "Ask for a shorter one."],
     storage_full: ["No room for the picture", "Wait a moment. The server's disk, or its picture store, is full."],
     not_ready: ["The model is still starting", "Wait a moment and ask again."],
     answer_changed: ["The answer changed half-way", "A worker died while it wrote; ask again."],

@@ -12,7 +12,7 @@ from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
 from forebay.logs import configure_logs
-from forebay.queue.blobs import FolderBlobs
+from forebay.queue.blob_places import open_blobs
 from forebay.queue.opening import open_queue
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.signals import StopSignal
@@ -102,7 +102,7 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
             name,
             queue=opened.queue,
             streams=opened.streams,
-            blobs=FolderBlobs(settings.blob_dir),
+            blobs=open_blobs(settings.blob_address(), opened.places),
             engine=engine,
             limits=limits,
             on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),

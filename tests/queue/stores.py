@@ -74,7 +74,8 @@ class S3Server:
         command = [
             self.weed, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={self.master}", f"-volume.port={self.volume}", "-filer",
-            f"-filer.port={self.filer}", "-s3", f"-s3.port={self.port}", f"-s3.config={rights}", "-s3.port.iceberg=0",
+            f"-filer.port={self.filer}", "-s3", f"-s3.port={self.port}", f"-s3.config={rights}",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-volume.max=8", f"-master.volumeSizeLimitMB={VOLUME_MB}",
             "-master.defaultReplication=000",
         ]  # fmt: skip
