@@ -51,6 +51,12 @@ def test_an_unknown_key_of_each_source_is_refused_with_the_nearest_known_one(
         ({"lease_s": "soon"}, "FOREBAY_LEASE_S"),
         ({"log_level": "loud"}, "FOREBAY_LOG_LEVEL"),
         ({"queue_name": "a}b"}, "FOREBAY_QUEUE_NAME"),
+        ({"blob_store": "s3://"}, "FOREBAY_BLOB_STORE"),
+        ({"blob_store": "s3://Capital/x"}, "FOREBAY_BLOB_STORE"),
+        ({"blob_store": "gs://bucket"}, "FOREBAY_BLOB_STORE"),
+        ({"s3_endpoint": "nonsense"}, "FOREBAY_S3_ENDPOINT"),
+        ({"s3_access_key_id": "alone"}, "s3_secret_access_key"),
+        ({"blob_ttl_s": 5}, "FOREBAY_BLOB_TTL_S"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_keys_name(flags: dict[str, object], named: str) -> None:
@@ -181,3 +187,26 @@ def test_settings_of_webhooks_reach_a_child_process(monkeypatch: pytest.MonkeyPa
     child = load_settings()
     assert child == settings
     assert (child.webhook_ports, child.webhook_allow) == ((80, 8443), ("10.0.0.0/8", "a.b"))
+
+
+def test_pictures_are_kept_where_the_setting_says(tmp_path: Path) -> None:
+    default = load_settings(data_dir=tmp_path).blob_address()
+    assert (default.folder, default.bucket) == (tmp_path / "blobs", None)
+    assert load_settings(blob_store=str(tmp_path)).blob_address().folder == tmp_path
+    redis = load_settings(blob_store="redis").blob_address()
+    assert (redis.folder, redis.bucket) == (None, None)
+    bucket = load_settings(
+        blob_store="s3://pictures/a/b/",
+        s3_endpoint="https://host:9000",
+        s3_access_key_id="id",
+        s3_secret_access_key="hush",
+    )
+    address = bucket.blob_address().bucket
+    assert address is not None
+    assert (address.name, address.prefix, address.endpoint) == (
+        "pictures",
+        "a/b",
+        "https://host:9000",
+    )
+    assert (address.key_id, address.secret) == ("id", "hush")
+    assert "hush" not in repr(bucket) + repr(address)

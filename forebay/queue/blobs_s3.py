@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
 
@@ -42,7 +42,7 @@ class Bucket:
     endpoint: str | None = None
     region: str | None = None
     key_id: str | None = None
-    secret: str | None = None
+    secret: str | None = field(default=None, repr=False)
     timeout_s: float = 5.0
 
     def __post_init__(self) -> None:

@@ -87,6 +87,16 @@ class FollowersMachine(RuleBasedStateMachine):
         return self.runner.run(bounded())
 
     def teardown(self) -> None:
+        while self.waiting_in_line() or self.having(State.LEASED):
+            self.claim()
+            for one in self.having(State.LEASED):
+                assert one.lease is not None
+                text = one.text or ""
+                self.run(self.queue.finish([Outcome(*held(one.lease), text)]))
+                self.end(one, State.FINISHED, text)
+        self.listen()
+        assert all(map(self.has_heard_the_end, self.tasks.values()))
+        self.who_heard_the_end_heard_the_whole_answer_once()
         self.run(self.streams.aclose())
         leaks = self.run(find_leaks(self.redis, self.keys))
         self.run(self.redis.flushdb())
@@ -201,13 +211,39 @@ class FollowersMachine(RuleBasedStateMachine):
         else:
             one.state = State.QUEUED
 
-    @precondition(lambda self: self.tasks)
+    @precondition(lambda self: any(map(self.followers, self.leased_names())))
     @rule(data=st.data())
-    def listen(self, data: st.DataObject) -> None:
-        """Read what there is from where this task's reader was cut off, as a client would."""
-        one = data.draw(st.sampled_from(list(self.tasks.values())))
-        after = one.heard[-1].stream_id if one.heard else STREAM_START
-        one.heard += self.run(self.heard(one.name, after))
+    def a_leader_is_dropped_in_mid_answer(self, data: st.DataObject) -> None:
+        leaders = [name for name in self.leased_names() if self.followers(name)]
+        one = self.tasks[data.draw(st.sampled_from(leaders))]
+        assert one.lease is not None
+        self.run(self.streams.append([StreamWrite(*held(one.lease), "w", 1)]))
+        self.listen()
+        self.run(self.queue.cancel(TaskId(one.name)))
+        error = TaskError("cancelled", "why")
+        self.run(self.queue.finish([Outcome(*held(one.lease), error=error)]))
+        self.end(one, State.CANCELLED)
+
+    def leased_names(self) -> list[str]:
+        return [one.name for one in self.having(State.LEASED)]
+
+    @precondition(lambda self: self.tasks)
+    @rule()
+    def listen(self) -> None:
+        """Each task's reader reads what there is from where it was cut off, as a client would."""
+        self.run(self.listen_to_all())
+
+    async def listen_to_all(self) -> None:
+        readers = [one for one in self.tasks.values() if not self.has_heard_the_end(one)]
+        places = [one.heard[-1].stream_id if one.heard else STREAM_START for one in readers]
+        names = [one.name for one in readers]
+        for one, entries in zip(
+            readers, await asyncio.gather(*map(self.heard, names, places)), strict=True
+        ):
+            one.heard += entries
+
+    def has_heard_the_end(self, one: Known) -> bool:
+        return bool(one.heard) and one.heard[-1].kind.terminal
 
     async def heard(self, name: str, after: StreamId) -> list[StreamEntry]:
         found: list[StreamEntry] = []
@@ -255,7 +291,7 @@ def test_followers_do_what_their_model_does(valkey: EmbeddedValkey) -> None:
     FollowersMachine.url = valkey.url
     machine: Any = FollowersMachine.TestCase()
     machine.settings = settings(
-        max_examples=40,
+        max_examples=25,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -161,6 +161,14 @@ class SweepMachine(RuleBasedStateMachine):
         if name is not None:
             self.moved.append(name)
 
+    @rule()
+    def a_slow_sweep_comes_late(self) -> None:
+        """What waits for long is old, and all of it may be set aside at once."""
+        self.now += 2 * TTL_S
+        self.a_slow_sweep_lists()
+        while self.listed:
+            self.a_slow_sweep_moves()
+
     @precondition(lambda self: self.moved)
     @rule()
     def a_slow_sweep_settles(self) -> None:
@@ -195,7 +203,7 @@ def test_a_sweep_never_takes_what_somebody_needs(valkey: EmbeddedValkey) -> None
     SweepMachine.url = valkey.url
     machine: Any = SweepMachine.TestCase()
     machine.settings = settings(
-        max_examples=40,
+        max_examples=30,
         stateful_step_count=50,
         deadline=None,
         suppress_health_check=list(HealthCheck),
