@@ -218,11 +218,20 @@ class FollowersMachine(RuleBasedStateMachine):
         one = self.tasks[data.draw(st.sampled_from(leaders))]
         assert one.lease is not None
         self.run(self.streams.append([StreamWrite(*held(one.lease), "w", 1)]))
-        self.listen()
+        for follower in self.followers(one.name):
+            self.run(self.listen_until_told(follower))
         self.run(self.queue.cancel(TaskId(one.name)))
         error = TaskError("cancelled", "why")
         self.run(self.queue.finish([Outcome(*held(one.lease), error=error)]))
         self.end(one, State.CANCELLED)
+
+    async def listen_until_told(self, one: Known) -> None:
+        after = one.heard[-1].stream_id if one.heard else STREAM_START
+        async with self.streams.subscribe(TaskId(one.name), after) as entries:
+            async for entry in entries:
+                one.heard.append(entry)
+                if entry.text == "w":
+                    return
 
     def leased_names(self) -> list[str]:
         return [one.name for one in self.having(State.LEASED)]
