@@ -84,14 +84,37 @@ ON_KEEP[#ON_KEEP + 1] = function(q, task)
   end
 end
 
--- What has been said so far is void for those who read on in the new leader's stream. The entry
--- stands behind all that the old leader has said, so that a reader's place there is one here too.
-local function start_over(q, id, after)
-  local last = redis.call('XREVRANGE', key(q, 'stream', after), '+', '-', 'COUNT', 1)[1][1]
-  local ms, n = string.match(last, '^(%d+)-(%d+)$')
+local function last_of(q, id)
+  local last = redis.call('XREVRANGE', key(q, 'stream', id), '+', '-', 'COUNT', 1)[1]
+  if not last then
+    return nil
+  end
+  local ms, n = string.match(last[1], '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(n), last[2]
+end
+
+-- Write an entry at the place that follows (ms, n). A reader's place in the one stream is then also a
+-- place in the other.
+local function say_behind(q, id, ttl_ms, ms, n, ...)
   local stream = key(q, 'stream', id)
-  redis.call('XADD', stream, ms .. '-' .. string.format('%.0f', tonumber(n) + 1), 'k', 'restart')
-  redis.call('PEXPIRE', stream, q.stream_ttl_ms)
+  redis.call('XADD', stream, string.format('%.0f-%.0f', ms, n + 1), ...)
+  redis.call('PEXPIRE', stream, ttl_ms)
+end
+
+-- What has been said so far is void for those who read on in the new leader's stream.
+local function start_over(q, id, after)
+  local ms, n = last_of(q, after)
+  say_behind(q, id, q.stream_ttl_ms, ms, n, 'k', 'restart')
+end
+
+-- A follower that ended alone has its last word behind all that its readers have heard.
+local function end_behind(q, id, leader)
+  local ms, n = last_of(q, leader)
+  local own_ms, own_n, entry = last_of(q, id)
+  if ms and (own_ms < ms or (own_ms == ms and own_n <= n)) then
+    redis.call('DEL', key(q, 'stream', id))
+    say_behind(q, id, q.ttl_ms, ms, n, unpack(entry))
+  end
 end
 
 local function hand_over(q, old, followers, digest)
@@ -124,6 +147,9 @@ end
 ON_CLOSE[#ON_CLOSE + 1] = function(q, id, state, t)
   if t.leader then
     redis.call('ZREM', key(q, 'followers', t.leader), id)
+    if state == 'cancelled' or state == 'expired' then
+      end_behind(q, id, t.leader)
+    end
     return
   end
   if t.same and not t.reuse then
