@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 
-async def ask(redis: Redis, *words: str | float) -> Any:
+async def ask(redis: Redis, *words: str | float | bytes) -> Any:
     """Send a command that may be sent twice and return its reply.
 
     The client's own ``execute_command`` spends more on every command than the server does on most:
