@@ -354,6 +354,11 @@ class Settings(BaseSettings):
             return self.upstream_model.rstrip("/").rpartition("/")[2] or "upstream"
         return "forebay-demo" if self.model == DEMO_MODEL else self.model_folder.name
 
+    @property
+    def blob_dir(self) -> Path:
+        """Folder of the normalised pictures; empty where they are kept elsewhere."""
+        return self.blob_address().folder or self.data_dir / "blobs"
+
     def blob_address(self) -> BlobAddress:
         """Return where the normalised pictures are kept."""
         address = parse_blob_address(self.blob_store or str(self.data_dir / "blobs"))
