@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from forebay.models.glm4v.layers import Linear, linear_of
+from forebay.models.packed_layers import PackedInt8Linear
 from forebay.models.quantized_layers import Int8Linear, int8_product, quantize_int8
 
 ROWS = (1, 16, 360, 1296)
@@ -29,11 +30,13 @@ def ways(rows: int, inputs: int, outputs: int) -> dict[str, Callable[[], Tensor]
     x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
     layer: Linear = linear_of(weight, None)
     small = Int8Linear.of(weight, None)
+    arranged = PackedInt8Linear(small)
     ready, _ = quantize_int8(x)
     return {
         "fp32 torch": lambda: F.linear(x, weight),
         "fp32 ours": lambda: layer(x),
         "int8 ours": lambda: small(x),
+        "int8 arranged": lambda: arranged(x),
         "int8 product alone": lambda: int8_product(ready, small.weight),
     }
 

@@ -46,6 +46,7 @@ from forebay.engine.warm_up import warm_up_request
 from forebay.models.glm4v.config import Glm4vConfig
 from forebay.models.glm4v.model import Glm4vModel
 from forebay.models.loader import load_model
+from forebay.models.packed_layers import pack_layers
 from forebay.models.quantization import Quantization, choice_for
 from forebay.models.stop_ids import stop_ids_of
 
@@ -143,6 +144,8 @@ class Engine:
             model = load_model(
                 folder, dtype=dtype or default_dtype(place), device=place, quantization=kept
             )
+        if place.type == "cpu":
+            pack_layers(model)
         return cls.sized(model, preparer, ends, limits, place, memory, free)
 
     @classmethod
