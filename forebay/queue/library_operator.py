@@ -15,7 +15,7 @@ class OperatorLibrary(Functions):
         self, index: str, limit: int, level: int | None, tenant: str, cursor: Sequence[str]
     ) -> tuple[list[str], list[tuple[TaskId, dict[str, str]]]]:
         """Return the cursor after this page (empty at the end), and each task with its fields."""
-        at_level = "" if level is None else level
+        at_level = "" if level is None else int(level)  # no Priority: it is packed as it is
         after, rows = await self._call("list", index, limit, at_level, tenant, *cursor)
         return [str(part) for part in after], [(task_id, by_name(flat)) for task_id, flat in rows]
 
