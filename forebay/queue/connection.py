@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.crc import key_slot
@@ -16,9 +16,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from forebay.queue.address import Form, HostPort, Login, ServerAddress, parse_address
 from forebay.queue.dialling import (
     MAX_CONNECTIONS,
+    HostConnection,
+    HostSSLConnection,
     LinePool,
     PrimaryConnection,
     PrimarySSLConnection,
+    SocketConnection,
     credentials_of,
     tls_options,
 )
@@ -133,12 +136,12 @@ def _client(
 
 def _transport(address: ServerAddress, primary: Primary | None) -> dict[str, Any]:
     if address.socket is not None:
-        return {"connection_class": UnixDomainSocketConnection, "path": str(address.socket)}
+        return {"connection_class": SocketConnection, "path": str(address.socket)}
     options: dict[str, Any] = tls_options(address.tls) if address.tls else {}
     if primary is not None:
-        kind: type[Connection] = PrimarySSLConnection if address.tls else PrimaryConnection
+        kind: type[AbstractConnection] = PrimarySSLConnection if address.tls else PrimaryConnection
     else:
-        kind = SSLConnection if address.tls else Connection
+        kind = HostSSLConnection if address.tls else HostConnection
         host, port = address.hosts[0]
         options |= {"host": host, "port": port}
     return {"connection_class": kind, **options}

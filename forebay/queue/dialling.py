@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakSet
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -57,7 +63,36 @@ def tls_options(tls: Tls) -> dict[str, Any]:
     }
 
 
-class PrimaryConnection(Connection):
+class AliveConnection(AbstractConnection):
+    """Says of a connection that was reset while it was idle that it is broken.
+
+    redis-py asks only for an orderly end, and so writes to it; uvloop's word for that is a
+    RuntimeError, which nothing would take for a lost connection.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Send what is packed. Raises RedisConnectionError; nothing was sent then."""
+        if self._writer is not None and self._writer.transport.is_closing():
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError("the connection was reset while nothing was asked on it")
+        await super().send_packed_command(command, check_health)
+
+
+class HostConnection(AliveConnection, Connection):
+    """A connection to a host's port."""
+
+
+class HostSSLConnection(AliveConnection, SSLConnection):
+    """The same over TLS."""
+
+
+class SocketConnection(AliveConnection, UnixDomainSocketConnection):
+    """A connection to a socket of this machine."""
+
+
+class PrimaryConnection(HostConnection):
     """A connection to whoever is the primary at the time that it is dialled."""
 
     def __init__(self, *, primary: Primary, ask_role: bool, **options: Any) -> None:
@@ -100,7 +135,7 @@ class PrimaryConnection(Connection):
         raise RedisConnectionError(f"the primary has changed: {why}")
 
 
-class PrimarySSLConnection(PrimaryConnection, SSLConnection):
+class PrimarySSLConnection(PrimaryConnection, HostSSLConnection):
     """The same over TLS."""
 
 

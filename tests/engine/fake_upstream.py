@@ -45,11 +45,15 @@ class Exchange:
 
     async def send(self, *parts: bytes) -> None:
         for part in parts:
-            self.writer.write(b"%x\r\n%s\r\n" % (len(part), part))
-            await self.writer.drain()
+            await self._write(b"%x\r\n%s\r\n" % (len(part), part))
 
     async def end(self) -> None:
-        self.writer.write(b"0\r\n\r\n")
+        await self._write(b"0\r\n\r\n")
+
+    async def _write(self, content: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError("the client has gone")  # uvloop would say RuntimeError
+        self.writer.write(content)
         await self.writer.drain()
 
     async def whole(self, status: int, content: Any, **headers: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from forebay.core.errors import QueueFullError, QueueUnavailableError
@@ -18,7 +19,9 @@ from forebay.queue.connection import connect
 from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.errors import EvictionPolicyError, ServerTooOldError
 from forebay.queue.redis_queue import RedisQueue
+from tests.chaos.proxy import Proxy
 from tests.queue.making import PLENTY, answer, held, names, task
+from tests.queue.servers import server
 
 
 @pytest.fixture
@@ -113,6 +116,26 @@ async def test_cut_connections_are_not_noticed(redis: Redis, queue: RedisQueue) 
         await redis.client_kill_filter(_type="normal", skipme=True)
         await queue.enqueue(task(f"t{i}"))
     assert len(await queue.claim("w", 50, PLENTY)) == 20
+
+
+def test_connections_that_are_reset_while_idle_are_not_noticed(tmp_path: Path) -> None:
+    """As a crash of a machine does it, under the event loop that the product's processes have."""
+
+    async def main(port: int) -> None:
+        async with Proxy(port).listening() as proxy:
+            client = connect(f"redis://127.0.0.1:{proxy.port}")
+            queue = RedisQueue(client)
+            await queue.start()
+            for at in range(10):
+                proxy.cut(proxy.links)
+                await asyncio.sleep(0.02)  # the reset arrives
+                await queue.enqueue(task(f"t{at}"))
+            assert len(await queue.claim("w", 50, PLENTY)) == 10
+            assert proxy.accepted > 10
+            await client.aclose()
+
+    with server(tmp_path) as node:
+        uvloop.run(main(node.port))
 
 
 async def test_cancelled_calls_do_not_mix_up_replies(redis: Redis, queue: RedisQueue) -> None:
