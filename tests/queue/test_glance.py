@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
-from forebay.queue.ports import Outcome
+from forebay.queue.ports import Glimpse, Outcome, SameAnswer
 from tests.queue.making import task
 
 
@@ -23,6 +23,24 @@ async def test_a_glance_agrees_with_what_is_said_of_each_task(queue):
     assert [seen[one].position for one in ids[1:3]] == [0, 1]
     assert seen[ids[3]].state is State.CANCELLED
     assert await queue.glance([]) == {}
+
+
+async def test_who_waits_for_another_ones_answer_is_seen_where_that_one_stands(queue):
+    leader, follower = [
+        (await queue.enqueue(task(name, same=SameAnswer("digest")))).task_id for name in "ab"
+    ]
+    waiting = await queue.glance([leader, follower])
+    assert waiting[follower] == waiting[leader]
+    (lease,) = await queue.claim("w", 1, 10**9)
+    running = await queue.glance([leader, follower])
+    assert running[follower] == running[leader] == Glimpse(State.LEASED)
+    await queue.release([(lease.task_id, lease.fence)])
+    again = await queue.glance([leader, follower])
+    assert again[follower].state is State.QUEUED
+    await queue.claim("w", 1, 10**9)
+    await queue.cancel(follower)
+    seen = await queue.glance([leader, follower])
+    assert [one.state for one in seen.values()] == [State.LEASED, State.CANCELLED]
 
 
 async def test_metadata_comes_back_while_the_task_waits_and_when_it_has_ended(queue):
