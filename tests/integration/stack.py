@@ -101,16 +101,19 @@ class ServeProcess:
         )
         return found
 
-    def submit(self, count: int) -> list[str]:
-        """Accept ``count`` pictures at once; return their task ids."""
+    def submit(self, count: int, prompt: str = "what is it") -> list[str]:
+        """Accept ``count`` pictures at once; return their task ids.
+
+        The same prompt again is answered from what was said before.
+        """
         with ThreadPoolExecutor(count) as pool:
-            replies = list(pool.map(self._predict, range(count)))
+            replies = list(pool.map(lambda shade: self._predict(shade, prompt), range(count)))
         assert [reply.status_code for reply in replies] == [200] * count, replies[0].text
         return [reply.json()["task_id"] for reply in replies]
 
-    def _predict(self, shade: int) -> httpx.Response:
+    def _predict(self, shade: int, prompt: str) -> httpx.Response:
         files = {"image": ("a.png", _picture(shade), "image/png")}
-        return self.client.post("/predict", files=files, data={"prompt": "what is it"})
+        return self.client.post("/predict", files=files, data={"prompt": prompt})
 
     def status(self, task_id: str) -> str:
         body = self.client.get("/result", params={"task_id": task_id}).json()

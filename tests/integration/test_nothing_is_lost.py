@@ -64,7 +64,7 @@ def test_a_killed_worker_is_restarted_and_the_burst_is_answered_once_each(
 
 
 def test_tasks_accepted_by_an_api_that_is_killed_are_answered(stack: ServeProcess) -> None:
-    task_ids = stack.submit(BURST)
+    task_ids = stack.submit(BURST, "whose is it")
     strike_point(stack, task_ids)
     stack.kill_child("api")
     stack.await_answers(task_ids)
@@ -74,7 +74,7 @@ def test_tasks_accepted_by_an_api_that_is_killed_are_answered(stack: ServeProces
 def test_tasks_accepted_by_a_queue_server_that_is_killed_are_answered(
     stack: ServeProcess,
 ) -> None:
-    task_ids = stack.submit(BURST)
+    task_ids = stack.submit(BURST, "where is it")
     strike_point(stack, task_ids)
     old = stack.queue_server()
     os.kill(old, signal.SIGKILL)

@@ -149,7 +149,7 @@ def chat(stack: ServeProcess, **more: Any) -> dict[str, Any]:
 
 
 class Streaming:
-    """A client that reads an answer as it comes, on a thread."""
+    """A client that reads an answer of its own run as it comes, on a thread."""
 
     def __init__(self, stack: ServeProcess) -> None:
         self.text = ""
@@ -163,7 +163,12 @@ class Streaming:
     def _read(self) -> None:
         with (
             httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client,
-            client.stream("POST", "/v1/chat/completions", json=self._body) as response,
+            client.stream(
+                "POST",
+                "/v1/chat/completions",
+                json=self._body,
+                headers={"Cache-Control": "no-store"},
+            ) as response,
         ):
             for line in response.iter_lines():
                 if line == "data: [DONE]":
@@ -225,7 +230,7 @@ def test_clients_are_told_at_once_and_a_stream_goes_on_when_it_is_back(
     assert streaming.text == wanted
     assert stack.output().count("lease_dropped") == dropped, "the worker let its work go"
     stack.until(lambda: stack.client.get("/ready").status_code == 200, "readiness")
-    stack.await_answers(stack.submit(3))
+    stack.await_answers(stack.submit(3, f"what is it after {kind}"))
 
 
 def test_a_queue_in_partitions_serves_a_whole_stack(model: Path, tmp_path: Path) -> None:

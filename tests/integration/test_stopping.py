@@ -47,7 +47,7 @@ def test_accepted_tasks_outlive_a_drain_and_then_a_killed_supervisor(
         assert stack.living() == []
     with serving(model, tmp_path, *more) as stack:
         stack.await_answers(drained)
-        orphaned = stack.submit(40)
+        orphaned = stack.submit(40, "what is left")  # of its own: not the drained ones' answers
         queue_server = stack.queue_server()
         stack.stop(signal.SIGKILL)
         stack.until(lambda: set(stack.living()) <= {queue_server}, "end of the orphans")

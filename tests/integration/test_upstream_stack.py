@@ -24,8 +24,8 @@ ABANDONED = "forebay_abandoned_total"
 
 
 @contextmanager
-def in_front_of(stack: ServeProcess, folder: Path) -> Iterator[ServeProcess]:
-    options = ("--upstream", f"{stack.url}/v1", "--set", "upstream_concurrency=6")
+def in_front_of(stack: ServeProcess, folder: Path, *more: str) -> Iterator[ServeProcess]:
+    options = ("--upstream", f"{stack.url}/v1", "--set", "upstream_concurrency=6", *more)
     with serving(Path("demo"), folder, *options, "--set", "max_tokens_default=250") as front:
         yield front
 
@@ -77,9 +77,10 @@ def counted(stack: ServeProcess, name: str) -> float:
 
 
 def test_an_answer_through_two_stacks_is_the_demo_models_own(tmp_path: Path) -> None:
+    each_computed = ("--set", "answer_cache_s=0")
     with (
-        serving(Path("demo"), tmp_path / "behind") as behind,
-        in_front_of(behind, tmp_path / "front") as front,
+        serving(Path("demo"), tmp_path / "behind", *each_computed) as behind,
+        in_front_of(behind, tmp_path / "front", *each_computed) as front,
     ):
         for sample in load_samples(count=3):
             body = question(sample.path, sample.question)
