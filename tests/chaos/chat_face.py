@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from tests.chaos.answers import MOST_TOKENS, Question
-from tests.chaos.door import TASK_ENDS, Doors, SseEvent, sse_events
+from tests.chaos.door import TASK_ENDS, Doors, SseEvent, reuse_of, sse_events
 from tests.chaos.history import (
     Accepted,
     Broke,
@@ -37,7 +37,7 @@ async def ask_plainly(doors: Doors, question: Question) -> tuple[str | None, boo
         return None, False
     body = reply.json()
     task = _task_of(body)
-    doors.history.note(Accepted(question.name, task))
+    doors.history.note(Accepted(question.name, task, reuse_of(reply)))
     doors.history.note(Read(task, End(True, body["choices"][0]["message"]["content"])))
     return task, True
 
@@ -56,6 +56,7 @@ async def ask_streamed(
                 await reply.aread()
                 doors.not_taken(question, reply)
                 return None, False
+            watch.reuse = reuse_of(reply)
             async for event in sse_events(reply):
                 watch.hear(event)
                 if hang_up and watch.hang_up():
@@ -72,6 +73,7 @@ class _Watch:
 
     def __init__(self, doors: Doors, question: Question) -> None:
         self.task: str | None = None
+        self.reuse: str | None = None
         self.ended = False
         self._question = question
         self._note = doors.history.note
@@ -86,7 +88,7 @@ class _Watch:
             return
         if self.task is None:
             self.task = _task_of(chunk)
-            self._note(Accepted(self._question.name, self.task))
+            self._note(Accepted(self._question.name, self.task, self.reuse))
             self._note(Followed(self.task, READER))
         choice = chunk["choices"][0]
         if text := choice["delta"].get("content"):

@@ -49,6 +49,8 @@ class Verdict:
 
     accepted: int
     answered: int
+    cached: int
+    joined: int
     refused: int
     unsure: int
     streams: int
@@ -86,6 +88,7 @@ class _Trial:
         self.tasks: defaultdict[str, _Task] = defaultdict(_Task)
         self.taken: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.reused: defaultdict[str, set[str]] = defaultdict(set)
         self.counts: Counter[str] = Counter()
         self.violations: list[Violation] = []
 
@@ -115,6 +118,8 @@ class _Trial:
                 self.counts["broke"] += 1
 
     def _accepted(self, event: Accepted) -> None:
+        if event.reuse is not None:
+            self.reused[event.reuse].add(event.task)
         before = self.taken.setdefault(event.ask, event.task)
         if before != event.task:
             self.charge("doubled", event.ask, f"is two tasks: {before} and {event.task}")
@@ -234,6 +239,8 @@ def check(history: Iterable[Event], runs: Mapping[str, int] | None = None) -> Ve
     return Verdict(
         accepted=len(set(trial.taken.values())),
         answered=counts["answered"],
+        cached=len(trial.reused["hit"]),
+        joined=len(trial.reused["joined"]),
         refused=counts["refused"],
         unsure=counts["unsure"],
         streams=sum(len(task.readers) for task in trial.tasks.values()),
@@ -245,8 +252,10 @@ def check(history: Iterable[Event], runs: Mapping[str, int] | None = None) -> Ve
 
 
 def _judge_runs(trial: _Trial, runs: Mapping[str, int]) -> None:
+    taken = {trial.asked[ask].prompt for ask in trial.taken}
     for ask in trial.refused.keys() - trial.taken.keys():
-        if runs.get(trial.asked[ask].prompt):
+        prompt = trial.asked[ask].prompt
+        if prompt not in taken and runs.get(prompt):  # else it ran for who asked the same
             trial.charge("ghost", ask, f"was refused ({trial.refused[ask]}), and run all the same")
     for ask, name in trial.taken.items():
         finished = any(end.finished for end in trial.tasks[name].ends)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Protocol
 
 from tests.chaos import chat_face, queue_face, tasks_face
@@ -11,6 +12,9 @@ from tests.chaos.door import Doors
 from tests.chaos.history import Asked
 
 LONGEST_PAUSE_S = 1.5
+ASKED_BY_MANY = 50
+"""Of so many numbers in a row those with these last digits ask the same; it has a picture."""
+LAST_DIGITS = (5, 6)
 
 
 class Asking(Protocol):
@@ -24,7 +28,8 @@ class Client:
 
     Which face a question is asked on follows from its number: the queue service's, chat streamed
     or plain, and where it is offered (``with_tasks``) the tasks API for half of them. A few chats
-    are left by their clients. ``question`` makes what is asked.
+    are left by their clients, and a few questions are asked by many. ``question`` makes what is
+    asked.
     """
 
     def __init__(self, doors: Doors, question: Asking, *, with_tasks: bool) -> None:
@@ -50,8 +55,7 @@ class Client:
     async def _attempt(self, number: int, attempt: int) -> tuple[str | None, bool]:
         face = number % 20 if self._with_tasks else number * 2 % 20
         with_picture = face in (2, 8, 12, 16)
-        question = self._question(f"q{number}.{attempt}", number, with_picture=with_picture)
-        self._doors.history.note(Asked(question.name, question.prompt, question.answer))
+        question = self._posed(f"q{number}.{attempt}", number, with_picture=with_picture)
         if face in (8, 12, 16):
             return await queue_face.submit(self._doors, question)
         if face == 18:
@@ -61,14 +65,24 @@ class Client:
 
     async def _ask_as_task(self, number: int) -> None:
         """Ask under one key until it is taken: sent again it is the same task."""
-        question = self._question(f"q{number}", number, with_picture=number % 3 == 0)
-        self._doors.history.note(Asked(question.name, question.prompt, question.answer))
+        question = self._posed(f"q{number}", number, with_picture=number % 3 == 0)
         attempt = 0
         while (task := await tasks_face.submit(self._doors, question)) is None:
             attempt += 1
             await self._again(attempt)
         leave_every = 3 if number % 4 == 1 else 0
         await tasks_face.follow(self._doors, task, "own", leave_every=leave_every)
+
+    def _posed(self, name: str, number: int, *, with_picture: bool) -> Question:
+        """Return what is asked under a name, and note it."""
+        if number % 10 in LAST_DIGITS:
+            shared = number // ASKED_BY_MANY
+            question = self._question(f"shared{shared}", shared, with_picture=True)
+            question = replace(question, name=name)
+        else:
+            question = self._question(name, number, with_picture=with_picture)
+        self._doors.history.note(Asked(question.name, question.prompt, question.answer))
+        return question
 
     async def _again(self, attempt: int) -> None:
         self._doors.next()

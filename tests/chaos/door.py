@@ -48,6 +48,12 @@ class Doors:
         self.history.note(Refused(question.name, code) if known else Unsure(question.name, code))
 
 
+def reuse_of(reply: httpx.Response) -> str | None:
+    """Return how an accepted request gets another one's answer, if it does."""
+    said = reply.headers.get("X-Forebay-Cache", "miss")
+    return None if said == "miss" else said
+
+
 def code_of(reply: httpx.Response) -> str:
     """Return the error's code, whichever form the contract gives it."""
     try:

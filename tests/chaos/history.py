@@ -31,10 +31,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The door took it."""
+    """The door took it. ``reuse``: "hit" or "joined" where it has another one's answer."""
 
     ask: str
     task: str
+    reuse: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from tests.chaos.answers import MOST_TOKENS, Question
-from tests.chaos.door import Doors
+from tests.chaos.door import Doors, reuse_of
 from tests.chaos.history import Accepted, End, Read, Unknown, Unsure
 
 _TOLD = {
@@ -34,7 +34,7 @@ async def submit(doors: Doors, question: Question) -> tuple[str | None, bool]:
         doors.not_taken(question, reply)
         return None, False
     task = str(reply.json()["task_id"])
-    doors.history.note(Accepted(question.name, task))
+    doors.history.note(Accepted(question.name, task, reuse_of(reply)))
     return task, False
 
 

@@ -104,6 +104,8 @@ class Run:
         return {
             "accepted": verdict.accepted,
             "answered": verdict.answered,
+            "cached": verdict.cached,
+            "joined": verdict.joined,
             "lost": verdict.count("lost"),
             "doubled": verdict.count("doubled"),
             "gaps": verdict.count("gap"),
@@ -178,12 +180,15 @@ async def _run(
 
 
 def _stack(options: Options, folder: Path) -> AbstractAsyncContextManager[Stack]:
+    settings = dict(options.settings)
+    if options.demo:  # its few questions are asked over and over, and each time it is to answer
+        settings["answer_cache_s"] = "0"
     if options.whole:
-        return as_one(folder, settings=options.settings, garble=options.garble, demo=options.demo)
+        return as_one(folder, settings=settings, garble=options.garble, demo=options.demo)
     return in_parts(
         folder,
         seed=options.seed,
-        settings=options.settings,
+        settings=settings,
         garble=options.garble,
         demo=options.demo,
     )

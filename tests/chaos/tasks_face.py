@@ -10,7 +10,7 @@ import httpx
 
 from tests.chaos.answers import Question
 from tests.chaos.chat_face import chat_body
-from tests.chaos.door import Doors, SseEvent, code_of, sse_events
+from tests.chaos.door import Doors, SseEvent, code_of, reuse_of, sse_events
 from tests.chaos.history import (
     Accepted,
     Broke,
@@ -48,7 +48,7 @@ async def submit(doors: Doors, question: Question) -> str | None:
         doors.not_taken(question, reply)
         return None
     task = str(reply.json()["id"])
-    doors.history.note(Accepted(question.name, task))
+    doors.history.note(Accepted(question.name, task, reuse_of(reply)))
     return task
 
 

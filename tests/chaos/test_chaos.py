@@ -41,6 +41,8 @@ def test_150_tasks_under_12_faults_have_one_answer_each(tmp_path: Path) -> None:
     one = Run(Options(tasks=150, faults=12, seed=5))
     asyncio.run(run(one, tmp_path, quiet))
     kept(one, 150, 12)
+    figures = one.figures()
+    assert figures["joined"] + figures["cached"] > 5, figures
 
 
 @pytest.mark.slow

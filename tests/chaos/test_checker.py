@@ -274,6 +274,21 @@ def test_what_was_refused_must_not_have_run_and_what_was_answered_must() -> None
     assert kinds(events, {}) == {"wrong"}
 
 
+def test_what_was_refused_may_have_run_for_another_one_who_asked_the_same() -> None:
+    events: Events = [
+        Asked("a", "p", "x"),
+        Refused("a", "queue_full"),
+        Asked("b", "p", "x"),
+        Accepted("b", "t"),
+        Read("t", End(True, "x")),
+        Asked("c", "p", "x"),
+        Accepted("c", "u", "hit"),
+        Read("u", End(True, "x")),
+    ]
+    assert kinds(events, {"p": 1}) == set()
+    assert (check(events).cached, check(events).joined) == (1, 0)
+
+
 def test_an_ask_that_was_refused_and_taken_at_its_second_try_may_run() -> None:
     events: Events = [
         Asked("a", "p", "x"),
