@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,12 +148,16 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
 
 
-def offspring() -> list[psutil.Process]:
-    """Return every living process that descends from this one, zombies left out."""
+def offspring(but: Iterable[psutil.Process] = ()) -> list[psutil.Process]:
+    """Return every living process that descends from this one, zombies left out.
+
+    ``but``: those that somebody else has started, with what descends from them.
+    """
+    others = set(but)
     found = []
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if one.status() != psutil.STATUS_ZOMBIE:
+            if one.status() != psutil.STATUS_ZOMBIE and others.isdisjoint([one, *one.parents()]):
                 found.append(one)
     return found
 

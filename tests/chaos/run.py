@@ -8,13 +8,14 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from forebay.core.errors import ForebayError
 from tests.chaos.answers import invented
@@ -93,6 +94,7 @@ class Run:
     extra: list[Violation] = field(default_factory=list)
     runs: Mapping[str, int] | None = None
     load_s: float = 0.0
+    others: Sequence[psutil.Process] = ()
 
     def verdict(self) -> Verdict:
         return check(self.history, self.runs)
@@ -148,6 +150,7 @@ async def run(
     ``meddle``: awaited with the stack once all tasks have ended, for tests of those who check.
     """
     adopt_orphans()
+    one.others = offspring()  # of whoever runs us: no part of this run
     limit_s = one.options.longest_s
     try:
         async with asyncio.timeout(limit_s):
@@ -155,7 +158,7 @@ async def run(
     except TimeoutError:
         one.stopped_by = f"the time limit of {limit_s:.0f} s"
     finally:
-        end_all(offspring())
+        end_all(offspring(but=one.others))
 
 
 async def _run(
@@ -319,7 +322,7 @@ async def _until_empty(one: Run, stack: Stack) -> None:
 async def _until_no_orphans(one: Run, stack: Stack) -> None:
     """Killed processes must not leave children of their own behind."""
     until = time.monotonic() + ORPHAN_S
-    while orphans := [proc for proc in offspring() if _is_orphan(proc, stack)]:
+    while orphans := [proc for proc in offspring(but=one.others) if _is_orphan(proc, stack)]:
         if time.monotonic() > until:
             names = [" ".join(proc.cmdline()[-4:]) for proc in orphans]
             one.extra.append(Violation("orphan", "processes", f"outlive their parents: {names}"))
