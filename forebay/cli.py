@@ -13,6 +13,7 @@ import typer
 
 from forebay import cli_queue, cli_stack, demo
 from forebay.admission.profile import ProfileError
+from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_findings
@@ -35,6 +36,7 @@ EXPECTED_ERRORS = (
     ForebayError,
     NoPortError,
     ProfileError,
+    PromptsError,
     QuantizationError,
     QueueSetupError,
     SamplesError,

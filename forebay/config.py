@@ -25,7 +25,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from forebay.outbound.allowed import read_allowed
+from forebay.config_fetch import FetchSettings
+from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
 from forebay.queue.address import Login, ServerAddress, Tls, parse_address
 from forebay.queue.blob_store import BlobAddress, parse_blob_address
@@ -53,7 +54,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(BaseSettings):
+class Settings(FetchSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(
@@ -183,6 +184,12 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
 
     max_body_bytes: int = Field(20 * 2**20, ge=1024, description="Largest request body.")
+    max_inflight_bytes: int = Field(
+        2**30,
+        ge=1024,
+        description="Bytes of bodies and fetched pictures that an API process holds at once; at "
+        "least `max_body_bytes`. More requests are refused for the moment.",
+    )
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height.")
     max_images: int = Field(16, ge=1, description="Pictures in one request.")
     image_side: int = Field(1024, ge=28, description="Longest side of a stored picture.")
@@ -193,6 +200,12 @@ class Settings(BaseSettings):
     max_choices: int = Field(8, ge=1, le=128, description="Most answers (`n`) one may ask.")
     answer_timeout_s: float = Field(
         600.0, gt=0, description="How long a plain (unstreamed) call waits for its answer."
+    )
+
+    prompts_dir: Path | None = Field(
+        None,
+        description="Folder of prompt templates (`*.toml`), read at the start; unset: `prompts` in "
+        "the model's folder, else the package's own.",
     )
 
     workers: int = Field(1, ge=1, le=64, description="Worker processes on this machine.")
@@ -287,9 +300,15 @@ class Settings(BaseSettings):
     @field_validator("webhook_ports")
     @classmethod
     def _ports(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or not all(1 <= port <= 65535 for port in value):
-            raise ValueError("must be ports, from 1 to 65535")
+        check_ports(value)
         return value
+
+    @model_validator(mode="after")
+    def _room_for_one(self) -> Self:
+        for name in ("max_body_bytes", "fetch_max_bytes"):
+            if getattr(self, name) > self.max_inflight_bytes:
+                raise ValueError(f"max_inflight_bytes must be at least {name}")
+        return self
 
     @field_validator("queue_url")
     @classmethod
@@ -344,6 +363,16 @@ class Settings(BaseSettings):
         """The folder that the door reads prices from; None before an upstream without one."""
         has_none = self.upstream_url is not None and self.model == DEMO_MODEL
         return None if has_none else self.model_folder
+
+    @property
+    def prompts_folder(self) -> Path:
+        """The folder of the prompt templates: as set, else the model's own, else the package's."""
+        if self.prompts_dir is not None:
+            return self.prompts_dir.expanduser().absolute()
+        model = self.profile_folder
+        if model is not None and (model / "prompts").is_dir():
+            return model / "prompts"
+        return PACKAGE_FOLDER / "prompts"
 
     @property
     def served_name(self) -> str:

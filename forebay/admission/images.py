@@ -14,7 +14,7 @@ DEFAULT_QUALITY = 85
 
 @dataclass(frozen=True, slots=True)
 class NormalisedImage:
-    """A plain JPEG. Width and height in pixels, upright."""
+    """A plain JPEG, or PNG where nothing may be lost. Width and height in pixels, upright."""
 
     content: bytes
     width: int
@@ -28,8 +28,12 @@ class ImageNormaliser:
         self._pool = pool
         self._quality = quality
 
-    async def normalise(self, content: bytes, header: PictureHeader, side: int) -> NormalisedImage:
+    async def normalise(
+        self, content: bytes, header: PictureHeader, side: int, *, lossless: bool = False
+    ) -> NormalisedImage:
         """Decode ``content`` and write it anew with its longest side at most ``side`` pixels.
+
+        ``lossless``: every pixel stays as it is, but where the picture must shrink.
 
         Raises:
             InvalidImageError: the bytes are not the picture that ``header`` promises.
@@ -40,7 +44,7 @@ class ImageNormaliser:
             "width": header.width,
             "height": header.height,
             "side": side,
-            "quality": self._quality,
+            "quality": None if lossless else self._quality,
         }
         reply, picture = await self._pool.run(job, content)
         if "error" in reply:

@@ -51,6 +51,13 @@ def failure_of(record: TaskRecord) -> tuple[str, str]:
     return record.state.value, f"the task is {record.state.value}"
 
 
+def elapsed_ms(record: TaskRecord) -> int:
+    """Return the time in a worker's hands; the wait in the queue is not the model's."""
+    began = record.leased_s if record.leased_s is not None else record.created_s
+    ended = record.finished_s if record.finished_s is not None else began
+    return max(0, round((ended - began) * 1000))
+
+
 class ShownAnswer:
     """What a streaming client has seen of one answer, kept true across a redelivery.
 

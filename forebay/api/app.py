@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from forebay import __version__
+from forebay.admission.fetch import CacheBounds, PictureFetcher
+from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
-from forebay.api import chat, compat, health, models, tasks
+from forebay.api import chat, compat, health, infer, models, multimodal, tasks
 from forebay.api.error_forms import install_error_forms
 from forebay.api.load import LoadGauge
 from forebay.api.middleware.access_log import AccessLogMiddleware
@@ -22,6 +24,7 @@ from forebay.api.middleware.last_resort import LastResortMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
 from forebay.api.queue_watch import QueueWatch
+from forebay.api.review.book import PromptBook
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
 from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
@@ -29,6 +32,8 @@ from forebay.api.webhooks.door import WebhookDoor
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
+from forebay.outbound.client import Bounds, SafeClient
+from forebay.outbound.reach import Reach
 from forebay.queue.blob_places import PlacedClaims, open_blobs
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.blobs_redis import HeldBlobs
@@ -39,6 +44,9 @@ from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
 from forebay.queue.schema import Keys
 from forebay.queue.sweep import keep_swept
 from forebay.queue.webhooks import RedisWebhooks
+
+_REDIRECTS = 3
+"""Of a picture's URL; each is judged as the first."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -52,13 +60,15 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
-    for router in (chat.router, tasks.router, models.router, compat.router, health.router):
-        app.include_router(router)
+    for route in (chat, tasks, infer, multimodal, models, compat, health):
+        app.include_router(route.router)
     install_page(app)
     install_docs(app)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, and a body over the limit is an error of the route that reads it
-    app.add_middleware(BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes, held=services.held
+    )
     app.add_middleware(LastResortMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
     app.add_middleware(RequestIdMiddleware)
@@ -71,6 +81,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
 
     Raises:
         ProfileError: the model's folder cannot be read.
+        PromptsError: the folder of prompt templates cannot be used.
         ValueError: no queue_url is set.
         SettingsError: the file of the webhooks' secrets cannot be read.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
@@ -78,6 +89,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     if settings.queue_url is None:
         raise ValueError("the API needs queue_url: the queue that it fills")
     profile = model_profile(settings)
+    prompts = PromptBook.from_folder(settings.prompts_folder)
     # stopped in the reverse order: no decoder outlives the app, no reader its connection
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(
@@ -126,6 +138,9 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 metrics=metrics,
                 webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
                 webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
+                held=HeldBytes(settings.max_inflight_bytes),
+                fetcher=picture_fetcher(settings) if settings.fetch_urls else None,
+                prompts=prompts,
             )
         )
 
@@ -140,6 +155,19 @@ def model_profile(settings: Settings) -> ModelProfile:
     if settings.profile_folder is None:
         return ModelProfile(name, aliases, GridRules(), settings.upstream_context_tokens)
     return ModelProfile.from_folder(settings.profile_folder, name, aliases)
+
+
+def picture_fetcher(settings: Settings) -> PictureFetcher:
+    """Return what fetches pictures by URL."""
+    reach = Reach.from_words(settings.fetch_allow, settings.fetch_ports, settings.fetch_only)
+    bounds = Bounds(
+        total_s=settings.fetch_timeout_s,
+        body_bytes=settings.fetch_max_bytes,
+        redirects=_REDIRECTS,
+        connections=settings.fetch_concurrency,
+    )
+    cache = CacheBounds(settings.fetch_cache_bytes, settings.fetch_cache_s)
+    return PictureFetcher(SafeClient(reach, bounds), cache, most_bytes=settings.fetch_max_bytes)
 
 
 def door_settings(settings: Settings) -> DoorSettings:

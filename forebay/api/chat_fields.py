@@ -17,7 +17,7 @@ HONOURED: Final = frozenset(
         "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed",
         "stop", "stop_token_ids", "min_tokens", "ignore_eos", "n", "logprobs", "top_logprobs",
         "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
-        "stream", "stream_options",
+        "stream", "stream_options", "image_lossless",
     }
 )  # fmt: skip
 

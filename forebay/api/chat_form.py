@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from forebay.api.chat_fields import HARMLESS, HONOURED, refuse_unsupported
-from forebay.api.data_url import picture_bytes
+from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.picture_urls import PictureUrl
 from forebay.api.sampling_form import (
     MOST_TOP_LOGPROBS,
     SamplingForm,
@@ -45,7 +46,7 @@ class TextContent(StrictForm):
 
 
 class ImageUrl(StrictForm):
-    """Where a picture is: a data URL, or plain base64."""
+    """Where a picture is: a data URL, plain base64, or a URL where these are fetched."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
@@ -101,6 +102,7 @@ class ChatForm(AnswersForm):
     messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    image_lossless: bool | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -171,19 +173,20 @@ def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
     Raises:
         InvalidRequestError: a picture's URL cannot be read, or a turn has one that may not.
     """
-    return Ask(turns=to_turns(form.messages), sampling=sampling, model=form.model)
+    turns = to_turns(form.messages, lossless=bool(form.image_lossless))
+    return Ask(turns=turns, sampling=sampling, model=form.model)
 
 
-def to_turns(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
+def to_turns(messages: Sequence[ChatMessage], *, lossless: bool = False) -> tuple[Turn, ...]:
     """Return a conversation with its pictures' bytes. Raises as ``to_ask``."""
-    return tuple(_turn(message, index) for index, message in enumerate(messages))
+    return tuple(_turn(message, index, lossless) for index, message in enumerate(messages))
 
 
-def _turn(message: ChatMessage, index: int) -> Turn:
+def _turn(message: ChatMessage, index: int, lossless: bool) -> Turn:
     role = Role.SYSTEM if message.role == "developer" else Role(message.role)
     if isinstance(message.content, str):
         return Turn(role, (message.content,))
-    parts: list[str | RawPicture] = []
+    parts: list[str | RawPicture | PictureUrl] = []
     for at, content in enumerate(message.content):
         if isinstance(content, TextContent):
             parts.append(content.text)
@@ -192,5 +195,5 @@ def _turn(message: ChatMessage, index: int) -> Turn:
         if role is not Role.USER:
             raise InvalidRequestError("only a user's message may hold a picture", param=param)
         side = LOW_DETAIL_SIDE if content.image_url.detail == "low" else None
-        parts.append(RawPicture(picture_bytes(content.image_url.url, param), side))
+        parts.append(picture_in(content.image_url.url, param, side=side, lossless=lossless))
     return Turn(role, tuple(parts))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from forebay.api.answers import failure_of
+from forebay.api.answers import elapsed_ms, failure_of
 from forebay.api.dependencies import ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.reuse import cache_header, cache_wishes
@@ -19,13 +19,14 @@ from forebay.queue.ports import TaskRecord
 
 router = APIRouter(tags=["queue service"])
 
-_OWN = ("image", "prompt", "priority")
+_OWN = ("image", "prompt", "priority", "image_lossless")
 _MOST_FIELDS = 500
 _FORM = form_body(
     {
         "image": {"type": "string", "format": "binary"},
         "prompt": {"type": "string"},
         "priority": {"type": "string", "enum": list(PRIORITY_FORMS)},
+        "image_lossless": {"type": "boolean"},
         **inlined_properties(SamplingForm),
     },
     required=["image", "prompt"],
@@ -48,10 +49,10 @@ async def predict(request: Request, response: Response, services: ServicesOf) ->
             raise MissingPartError("Missing image or prompt")
         content = await image.read()
         sampling = await sampling_params(_sampling_form(form), services.settings)
-        priority = _priority(form)
+        priority, lossless = _priority(form), _lossless(form)
     if not content:
         raise MissingPartError("Missing image or prompt")
-    turn = Turn(Role.USER, (RawPicture(content), prompt))
+    turn = Turn(Role.USER, (RawPicture(content, lossless=lossless), prompt))
     cache = cache_wishes(request.headers)
     enqueued = await submit(services, Ask((turn,), sampling, priority=priority, cache=cache))
     response.headers.update(cache_header(enqueued))
@@ -87,16 +88,9 @@ def _result(record: TaskRecord) -> dict[str, Any]:
         "task_id": record.task_id,
         "status": "success",
         "response": record.text,
-        "elapsed_ms": _elapsed_ms(record),
+        "elapsed_ms": elapsed_ms(record),
         "model": record.model,
     }
-
-
-def _elapsed_ms(record: TaskRecord) -> int:
-    """Return the time in a worker's hands; the wait in the queue is not the model's."""
-    began = record.leased_s if record.leased_s is not None else record.created_s
-    ended = record.finished_s if record.finished_s is not None else began
-    return max(0, round((ended - began) * 1000))
 
 
 def _sampling_form(form: FormData) -> SamplingForm:
@@ -109,3 +103,10 @@ def _priority(form: FormData) -> Priority:
         return Priority.named(given if isinstance(given, str) else "a file")
     except ValueError as error:
         raise InvalidRequestError(str(error), param="priority") from error
+
+
+def _lossless(form: FormData) -> bool:
+    given = form.get("image_lossless", "false")
+    if given not in ("true", "false"):
+        raise InvalidRequestError("image_lossless must be true or false", param="image_lossless")
+    return given == "true"

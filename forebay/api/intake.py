@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
+from forebay.admission.held import Hold
 from forebay.admission.policy import Shed, count_fault, decide
+from forebay.api.picture_urls import PictureUrl, fetch_all
 from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
 from forebay.core.request import (
     DEFAULT_TENANT,
+    Cost,
     ImagePart,
     InferenceRequest,
     Message,
@@ -30,10 +33,14 @@ from forebay.queue.ports import Enqueued, Idempotency, NewTask
 
 @dataclass(frozen=True, slots=True)
 class RawPicture:
-    """A picture as its client sent it. ``side``: wanted longest side once stored, in pixels."""
+    """A picture as its client sent it. ``side``: wanted longest side once stored, in pixels.
+
+    ``lossless``: it is not to be compressed any further.
+    """
 
     content: bytes
     side: int | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Turn:
     """One message of the conversation, its pictures still raw."""
 
     role: Role
-    parts: tuple[str | RawPicture, ...]
+    parts: tuple[str | RawPicture | PictureUrl, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +86,48 @@ async def submit(services: Services, ask: Ask) -> Enqueued:
 async def _submit(services: Services, ask: Ask) -> Enqueued:
     if ask.model is not None and not services.profile.knows(ask.model):
         raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
-    raw = [part for turn in ask.turns for part in turn.parts if isinstance(part, RawPicture)]
-    texts = [part for turn in ask.turns for part in turn.parts if isinstance(part, str)]
+    parts = [part for turn in ask.turns for part in turn.parts]
+    texts = [part for part in parts if isinstance(part, str)]
     _check_text(texts)
-    if too_many := count_fault(len(raw), services.limits):
+    if too_many := count_fault(len(parts) - len(texts), services.limits):
         raise too_many
-    priced = [_price(services, picture) for picture in raw]
+    with services.held.hold() as hold:
+        raw = await _with_bytes(services, ask, parts, hold)
+        return await _enter(services, ask, texts, raw)
+
+
+async def _with_bytes(
+    services: Services, ask: Ask, parts: Sequence[str | RawPicture | PictureUrl], hold: Hold
+) -> list[RawPicture]:
+    """Return the pictures, those that lie elsewhere fetched, unless the door is closed anyhow."""
+    pictures = [part for part in parts if not isinstance(part, str)]
+    urls = [one for one in pictures if isinstance(one, PictureUrl)]
+    if urls and services.fetcher is not None:
+        texts = [part for part in parts if isinstance(part, str)]
+        await _admit(services, ask, texts, [])
+    contents = iter(await fetch_all(services.fetcher, urls, services.held, hold))
+    return [
+        RawPicture(next(contents), one.side, one.lossless) if isinstance(one, PictureUrl) else one
+        for one in pictures
+    ]
+
+
+async def _admit(
+    services: Services, ask: Ask, texts: Sequence[str], priced: Sequence[PricedPicture]
+) -> Cost:
+    """Return what the request costs. Raises the ForebayError with which it is shed."""
     cost = price_request(texts, priced, ask.sampling.max_tokens, ask.sampling.n)
     decision = decide(priced, cost, await services.load.now(), services.limits)
     if isinstance(decision, Shed):
         raise decision.error
+    return cost
+
+
+async def _enter(
+    services: Services, ask: Ask, texts: Sequence[str], raw: Sequence[RawPicture]
+) -> Enqueued:
+    priced = [_price(services, picture) for picture in raw]
+    cost = await _admit(services, ask, texts, priced)
     # only what is admitted is decoded
     stored = await _store_all(services, raw, priced)
     request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
@@ -133,14 +172,15 @@ async def _store_all(
     # one after the other: a refusal must not kill a decoder in the middle of its neighbour, and
     # many pictures in one request must not hold up everyone else's one
     return [
-        await _store(services, picture.content, price)
-        for picture, price in zip(raw, priced, strict=True)
+        await _store(services, picture, price) for picture, price in zip(raw, priced, strict=True)
     ]
 
 
-async def _store(services: Services, content: bytes, price: PricedPicture) -> ImagePart:
+async def _store(services: Services, raw: RawPicture, price: PricedPicture) -> ImagePart:
     started = time.monotonic()
-    picture = await services.images.normalise(content, price.header, price.side)
+    picture = await services.images.normalise(
+        raw.content, price.header, price.side, lossless=raw.lossless
+    )
     services.metrics.decode_seconds.observe(time.monotonic() - started)
     sha256 = await services.blobs.put(picture.content)
     return ImagePart(sha256, picture.width, picture.height)
@@ -149,7 +189,7 @@ async def _store(services: Services, content: bytes, price: PricedPicture) -> Im
 def _messages(turns: Sequence[Turn], stored: Sequence[ImagePart]) -> tuple[Message, ...]:
     pictures = iter(stored)
 
-    def part(raw: str | RawPicture) -> Part:
+    def part(raw: str | RawPicture | PictureUrl) -> Part:
         return TextPart(raw) if isinstance(raw, str) else next(pictures)
 
     return tuple(Message(turn.role, tuple(part(raw) for raw in turn.parts)) for turn in turns)

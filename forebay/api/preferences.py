@@ -10,8 +10,9 @@ from typing import Final
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
+from forebay.api.reuse import cache_header
 from forebay.core.errors import InvalidRequestError
-from forebay.queue.ports import Idempotency
+from forebay.queue.ports import Enqueued, Idempotency
 
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
@@ -70,3 +71,9 @@ def preferred_wait_s(request: Request) -> int | None:
     """
     found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
     return int(found.group(1)) if found else None
+
+
+def task_headers(enqueued: Enqueued) -> dict[str, str]:
+    """Return what lets a client go over to the tasks API, or see that it was not asked twice."""
+    headers = {TASK_HEADER: str(enqueued.task_id), **cache_header(enqueued)}
+    return headers if enqueued.fresh else {**headers, REPLAYED_HEADER: "true"}

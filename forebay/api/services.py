@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from forebay.admission.fetch import PictureFetcher
+from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
+from forebay.api.review.book import PromptBook
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
@@ -57,3 +60,7 @@ class Services:
     webhook_log: WebhookLog | None = None
     holds_pictures: bool = False
     """Whether ``blobs`` claims what it stores, so that the queue can insist on it."""
+    held: HeldBytes = field(default_factory=HeldBytes)
+    fetcher: PictureFetcher | None = None
+    """Pictures by URL; None: they are not fetched here."""
+    prompts: PromptBook = field(default_factory=PromptBook)

@@ -11,8 +11,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import AnswersForm, Messages, chat_sampling, json_object, to_turns
-from forebay.api.data_url import picture_bytes
+from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.sampling_form import OBJECTS, form_of_texts, refusal, texts_of
 from forebay.api.services import DoorSettings
@@ -35,7 +36,8 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 class TaskForm(AnswersForm):
     """What is asked (``messages``, or ``prompt`` with or without ``image``), and on which terms.
 
-    ``image`` is a data URL or base64. ``deadline_s``: seconds from now after which it must not
+    ``image`` is a data URL, base64, or a URL where these are fetched; ``image_lossless``: it is not
+    compressed any further. ``deadline_s``: seconds from now after which it must not
     start. ``delay_s``: seconds from now before which it must not. ``metadata`` is given back.
     """
 
@@ -43,6 +45,7 @@ class TaskForm(AnswersForm):
     messages: Messages | None = None
     image: str | None = None
     prompt: str | None = None
+    image_lossless: bool | None = None
     priority: str | int | None = None
     deadline_s: float | None = Field(default=None, gt=0, le=LONGEST_DEADLINE_S)
     delay_s: float | None = Field(default=None, ge=0, le=LONGEST_DELAY_S)
@@ -83,7 +86,8 @@ async def _read_json(request: Request, settings: DoorSettings) -> Ask:
         form = TaskForm.model_validate(known)
     except ValidationError as error:
         raise refusal(error) from error
-    images = [] if form.image is None else [picture_bytes(form.image, "image")]
+    lossless = bool(form.image_lossless)
+    images = [] if form.image is None else [picture_in(form.image, "image", lossless=lossless)]
     return await _ask(form, images, settings, idempotency_of(request, [body]))
 
 
@@ -94,7 +98,8 @@ async def _read_multipart(request: Request, raw: FormData, settings: DoorSetting
         raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
     texts = texts_of(raw, but=_FILES | (HARMLESS - FIELDS))
     form = form_of_texts(TaskForm, texts, OBJECTS | {"messages", "metadata"})
-    images = [await _uploaded(file) for file in raw.getlist("image")]
+    lossless = bool(form.image_lossless)
+    images = [RawPicture(await _uploaded(file), lossless=lossless) for file in raw.getlist("image")]
     content = await form_content(raw) if KEY_HEADER in request.headers else ()
     return await _ask(form, images, settings, idempotency_of(request, content))
 
@@ -110,7 +115,7 @@ async def _uploaded(file: UploadFile | str) -> bytes:
 
 async def _ask(
     form: TaskForm,
-    images: Sequence[bytes],
+    images: Sequence[RawPicture | PictureUrl],
     settings: DoorSettings,
     idempotency: Idempotency | None,
 ) -> Ask:
@@ -133,16 +138,16 @@ async def _ask(
     )
 
 
-def _turns(form: TaskForm, images: Sequence[bytes]) -> tuple[Turn, ...]:
+def _turns(form: TaskForm, images: Sequence[RawPicture | PictureUrl]) -> tuple[Turn, ...]:
     if form.messages is not None:
         if images or form.prompt is not None:
             raise InvalidRequestError(
                 "send messages, or prompt with an image, not both", param="messages"
             )
-        return to_turns(form.messages)
+        return to_turns(form.messages, lossless=bool(form.image_lossless))
     if form.prompt is None or not form.prompt.strip():
         raise MissingPartError("send messages, or prompt with or without an image", param="prompt")
-    return (Turn(Role.USER, (*map(RawPicture, images), form.prompt)),)
+    return (Turn(Role.USER, (*images, form.prompt)),)
 
 
 def _priority(form: TaskForm) -> Priority:

@@ -100,6 +100,14 @@ class ImageTooLargeError(ForebayError):
     mend = "Scale the picture down; the message states the limit and the picture's own figure."
 
 
+class ImageUrlError(ForebayError):
+    """A picture's URL may not be asked, or what came from it is no picture's bytes."""
+
+    status = 422
+    code = "image_url_failed"
+    mend = "Check that the URL is public and answers in time, or send the picture's bytes."
+
+
 class BodyTooLargeError(ForebayError):
     """The request's body is over the limit in bytes."""
 
@@ -123,6 +131,15 @@ class QueueFullError(ForebayError):
     code = "queue_full"
     retryable = True
     mend = "Wait for the seconds of Retry-After and send the request again."
+
+
+class DoorFullError(ForebayError):
+    """The requests being taken in hold as many bytes as they may together."""
+
+    status = 503
+    code = "door_full"
+    retryable = True
+    mend = "Wait for the seconds of Retry-After; operators: see `max_inflight_bytes`."
 
 
 class RateLimitedError(ForebayError):

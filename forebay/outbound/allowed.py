@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Network, ip_network
 from typing import Final
 
@@ -26,6 +26,12 @@ def read_allowed(words: Iterable[str]) -> tuple[frozenset[str], tuple[Network, .
         else:
             raise ValueError(f"{word!r} is neither a host's name nor an address or range")
     return frozenset(hosts), tuple(networks)
+
+
+def check_ports(ports: Sequence[int]) -> None:
+    """Raise ValueError unless there are ports, and each is one."""
+    if not ports or not all(1 <= port <= 65535 for port in ports):
+        raise ValueError("must be ports, from 1 to 65535")
 
 
 def is_name(host: str) -> bool:

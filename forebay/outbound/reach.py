@@ -54,17 +54,21 @@ class Reach:
     """What may be reached: the public internet at ``ports``, and what an operator names besides.
 
     ``hosts``: names whose addresses are not looked at. ``networks``: ranges that count as public.
+    ``only``: names to which alone requests may go; empty for any.
     """
 
     ports: frozenset[int] = frozenset({80, 443})
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
+    only: frozenset[str] = frozenset()
 
     @classmethod
-    def from_words(cls, allowed: Iterable[str], ports: Iterable[int]) -> Reach:
+    def from_words(
+        cls, allowed: Iterable[str], ports: Iterable[int], only: Iterable[str] = ()
+    ) -> Reach:
         """Read an operator's list of addresses, ranges (CIDR) and names. Raises ValueError."""
         hosts, networks = read_allowed(allowed)
-        return cls(frozenset(ports), hosts, networks)
+        return cls(frozenset(ports), hosts, networks, frozenset(only))
 
     def target(self, url: str) -> Target:
         """Return what ``url`` leads to. Nothing is resolved: that is part of dialling.
@@ -77,6 +81,8 @@ class Reach:
         port = _DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
         target = Target(parsed.scheme, host, port, parsed.raw_path)
         self.check_port(target.port)
+        if self.only and host not in self.only:
+            raise UrlRefusedError("The host is not one of those that the server allows.")
         address = parse_address(host)
         if address is not None:
             self.check_addresses(host, [address])

@@ -16,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
+from forebay.admission.fetch import PictureFetcher
+from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
@@ -23,8 +25,10 @@ from forebay.admission.profile import ModelProfile
 from forebay.api.app import create_app
 from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
+from forebay.api.review.book import PromptBook
 from forebay.api.services import DoorSettings, Services
 from forebay.api.webhooks.door import WebhookDoor
+from forebay.config import PACKAGE_FOLDER
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
@@ -68,6 +72,9 @@ async def open_door(
     limits: Limits | None = None,
     queue_limits: QueueLimits = QUEUE_LIMITS,
     webhooks: WebhookDoor | None = None,
+    held: HeldBytes | None = None,
+    fetcher: PictureFetcher | None = None,
+    prompts: Path = PACKAGE_FOLDER / "prompts",
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -88,6 +95,9 @@ async def open_door(
             watch=watch,
             settings=settings or DoorSettings(),
             webhooks=webhooks or WebhookDoor(),
+            held=held or HeldBytes(),
+            fetcher=fetcher,
+            prompts=PromptBook.from_folder(prompts),
         )
         async with (
             listening(create_app(services)) as url,

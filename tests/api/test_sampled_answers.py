@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import pytest
 
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
-from forebay.worker.engine_thread import EngineThread
-from forebay.worker.worker import Worker, WorkerLimits
 from tests.admission.pictures import picture
 from tests.api.door import MODEL, Door, data_url
+from tests.api.engine_rig import answering
 from tests.checkpoints import TINY, write_checkpoint
 
 SCHEMA = {
@@ -41,25 +39,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> Engine:
     return Engine.from_folder(checkpoint, limits=EngineLimits(max_running=8), device="cpu")
-
-
-@asynccontextmanager
-async def answering(door: Door, engine: Engine) -> AsyncIterator[None]:
-    worker = Worker(
-        "w",
-        queue=door.queue,
-        streams=door.streams,
-        blobs=door.services.blobs,
-        engine=EngineThread(engine),
-        limits=WorkerLimits(heartbeat_s=0.2, idle_wait_s=0.2),
-    )
-    stop = asyncio.Event()
-    working = asyncio.create_task(worker.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait_for(working, 60)
 
 
 @pytest.fixture

@@ -1,23 +1,32 @@
-"""A request's body may have so many bytes and no more, whatever its headers claim."""
+"""Bodies are bounded: each one in bytes, whatever its headers claim, and all of them together."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forebay.admission.held import HeldBytes, Hold
 from forebay.core.errors import BodyTooLargeError
+
+_SCOPE_KEY: Final = "forebay.held"
 
 
 class BodyLimitMiddleware:
-    """Raises BodyTooLargeError at the route's first read of a body over the limit.
+    """Raises, at the route's first read, what is wrong with a body's size.
 
-    A Content-Length over it is refused before a byte is read; a body without one is counted while
-    it streams.
+    BodyTooLargeError: over the limit; a Content-Length over it is refused before a byte is read, a
+    body without one is counted while it streams. DoorFullError: too many bytes are held already;
+    what is announced must fit, but only what has come is held, for to announce costs nothing. It is
+    given back with the response's end, or by ``let_go``.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, held: HeldBytes) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its reads counted."""
@@ -26,21 +35,38 @@ class BodyLimitMiddleware:
             return
         declared = Headers(scope=scope).get("Content-Length", "")
         announced = int(declared) if declared.isdecimal() else 0
-        received = 0
+        received, done = 0, False
+        with self._held.hold() as hold:
+            scope[_SCOPE_KEY] = hold
 
-        async def receive_counted() -> Message:
-            nonlocal received
-            self._check(announced)
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                self._check(received)
-            return message
+            async def receive_counted() -> Message:
+                nonlocal received, done
+                if not done:
+                    self._check(announced)
+                    hold.check(announced)
+                message = await receive()
+                if message["type"] == "http.request":
+                    received += len(message.get("body", b""))
+                    self._check(received)
+                    hold.grow_to(received)
+                    done = not message.get("more_body", False)
+                return message
 
-        await self._app(scope, receive_counted, send)
+            await self._app(scope, receive_counted, send)
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
             raise BodyTooLargeError(
                 f"the body has {size} bytes or more, the limit is {self._max_bytes}"
             )
+
+
+async def read_body(request: Request) -> bytes:
+    """Read the body without the framework keeping it for as long as the answer takes."""
+    return b"".join([chunk async for chunk in request.stream()])
+
+
+def let_go(request: HTTPConnection) -> None:
+    """Give back what a request's body holds, once nothing of it is kept but the task."""
+    hold: Hold = request.scope[_SCOPE_KEY]
+    hold.shrink_to(0)

@@ -1,0 +1,69 @@
+"""The sum of the bytes that requests hold in memory: bodies as they come, pictures as fetched."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from forebay.core.errors import DoorFullError
+
+_RETRY_AFTER_S = 1.0
+
+
+class HeldBytes:
+    """A bound over all requests of this process together. ``most``: bytes; 0 is no bound."""
+
+    def __init__(self, most: int = 0) -> None:
+        self.most = most
+        self.now = 0
+
+    def hold(self) -> Hold:
+        """Return one request's share, empty at first."""
+        return Hold(self)
+
+
+class Hold:
+    """What one request holds. Given back as a whole, at the latest with its ``with`` block."""
+
+    def __init__(self, held: HeldBytes) -> None:
+        self._held = held
+        self.bytes = 0
+
+    def grow_to(self, size: int) -> None:
+        """Hold ``size`` bytes altogether, if it is more than now.
+
+        Raises:
+            DoorFullError: all requests together would hold more than they may.
+        """
+        self.check(size)
+        self._held.now += max(0, size - self.bytes)
+        self.bytes = max(size, self.bytes)
+
+    def check(self, size: int) -> None:
+        """Raise DoorFullError where ``grow_to`` would; nothing is held."""
+        held, more = self._held, size - self.bytes
+        if more > 0 and held.most and held.now + more > held.most:
+            raise DoorFullError(
+                f"requests hold {held.now} bytes at present, {more} more would pass the limit of "
+                f"{held.most}",
+                retry_after=_RETRY_AFTER_S,
+            )
+
+    def shrink_to(self, size: int) -> None:
+        """Give back what is over ``size`` bytes."""
+        less = max(0, self.bytes - size)
+        self.bytes -= less
+        self._held.now -= less
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give everything back."""
+        self.shrink_to(0)

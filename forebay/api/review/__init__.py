@@ -1,0 +1,1 @@
+"""Prompts that are answered in a form: templates from files, verdicts, and how sure they are."""
