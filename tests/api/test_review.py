@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def test_a_wrong_template_stops_the_start_by_file_and_key(
     tmp_path: Path, changes: dict[str, Any], word: str
 ) -> None:
     (tmp_path / "own.toml").write_text(as_toml(raw(**changes)), encoding="utf-8")
-    with pytest.raises(PromptsError, match="own.toml") as caught:
+    with pytest.raises(PromptsError, match=r"own\.toml") as caught:
         PromptBook.from_folder(tmp_path)
     assert word in str(caught.value)
 
@@ -119,11 +120,11 @@ def test_a_folder_must_have_templates_that_can_be_read_and_told_apart(tmp_path: 
     with pytest.raises(PromptsError, match="no prompt template"):
         PromptBook.from_folder(tmp_path)
     (tmp_path / "a.toml").write_text("name = ", encoding="utf-8")
-    with pytest.raises(PromptsError, match="a.toml: is not TOML"):
+    with pytest.raises(PromptsError, match=r"a\.toml: is not TOML"):
         PromptBook.from_folder(tmp_path)
     for name in "ab":
         (tmp_path / f"{name}.toml").write_text(as_toml(raw()), encoding="utf-8")
-    with pytest.raises(PromptsError, match="the name of a.toml already"):
+    with pytest.raises(PromptsError, match=r"the name of a\.toml already"):
         PromptBook.from_folder(tmp_path)
 
 
@@ -187,7 +188,7 @@ def random_model(seed: int) -> Distribution:
     """A model over all bytes whose probabilities depend on what was said."""
 
     def model(text: bytes) -> dict[bytes, float]:
-        weights = [1 + hash((seed, text, byte)) % 997 for byte in range(256)]
+        weights = [1 + zlib.crc32(b"%d %d %s" % (seed, byte, text)) % 997 for byte in range(256)]
         whole = sum(weights)
         return {bytes([byte]): weight / whole for byte, weight in enumerate(weights)}
 
