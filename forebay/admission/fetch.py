@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import OrderedDict
@@ -9,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from forebay.core.errors import ImageUrlError
+from forebay.admission.held import HeldBytes
+from forebay.core.errors import DoorFullError, ImageUrlError
 from forebay.outbound.client import Reply, SafeClient
-from forebay.outbound.errors import OutboundError
+from forebay.outbound.errors import AddressRefusedError, NameUnknownError, OutboundError
 
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -22,11 +24,23 @@ _LONGEST_VALIDATOR: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class CacheBounds:
-    """``most_bytes`` of pictures are kept, 0 for none; each is taken unasked for ``fresh_s``."""
+class FetchBounds:
+    """What fetching may take.
 
-    most_bytes: int = 64 * 2**20
+    ``most_bytes``: of one picture, as the client has it. ``places``: pictures at once, and
+    ``wait_s`` how long a further one waits for a place. ``cache_bytes`` of pictures are kept, 0 for
+    none; each is taken unasked for ``fresh_s``.
+    """
+
+    most_bytes: int
+    places: int = 32
+    wait_s: float = 10.0
+    cache_bytes: int = 64 * 2**20
     fresh_s: float = 60.0
+
+
+class _NotFetchedError(Exception):
+    """Why there is no picture, in words fit for the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,63 +50,106 @@ class _Kept:
     validators: Mapping[str, str]
 
 
+class _Flight:
+    """A picture that is being fetched, and how many requests wait for it."""
+
+    def __init__(self, task: asyncio.Task[bytes]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
 class PictureFetcher:
     """Fetches pictures. What a host says of them is not believed; they are only bytes here.
 
     A picture is kept by its URL: taken as it is while fresh, then validated (``ETag``,
-    ``Last-Modified``), and dropped, the longest unused first, when there are too many bytes.
+    ``Last-Modified``), and dropped, the longest unused first, when there are too many bytes. Many
+    requests for one URL at a time are one fetch.
     """
 
     def __init__(
         self,
         client: SafeClient,
-        bounds: CacheBounds | None = None,
+        held: HeldBytes,
+        bounds: FetchBounds,
         *,
-        most_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._bounds = bounds or CacheBounds()
+        self._held = held
+        self._bounds = bounds
         self._clock = clock
+        self._places = asyncio.Semaphore(bounds.places)
+        self._flights: dict[str, _Flight] = {}
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
-        self.most_bytes = most_bytes
-        """Of one picture; the client's own bound, told to those who must make room for it."""
 
     async def fetch(self, url: str, param: str) -> bytes:
-        """Return the bytes at ``url``.
+        """Return the bytes at ``url``. ``param``: the request's field, for messages.
 
         Raises:
             ImageUrlError: it may not be asked, or what came is no answer; the message is fit for
                 the client and holds nothing of what an inside server said.
+            DoorFullError: too much is being fetched at present.
         """
         known = self._kept.get(url)
         if known is not None and self._clock() < known.fresh_until:
             self._kept.move_to_end(url)
             return known.content
+        try:
+            return await self._join(url)
+        except _NotFetchedError as error:
+            raise ImageUrlError(f"the picture was not fetched: {error}", param=param) from error
+
+    async def _join(self, url: str) -> bytes:
+        flight = self._flights.get(url)
+        if flight is None:
+            flight = self._flights[url] = _Flight(asyncio.create_task(self._fly(url)))
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting:  # it has ended, or nobody is left to whom it matters
+                self._flights.pop(url)
+                flight.task.cancel()
+
+    async def _fly(self, url: str) -> bytes:
+        try:
+            async with asyncio.timeout(self._bounds.wait_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise DoorFullError("too many pictures are being fetched at present") from error
+        try:
+            with self._held.hold() as room:
+                room.grow_to(self._bounds.most_bytes)  # how large it is shows only at its end
+                return await self._ask(url)
+        finally:
+            self._places.release()
+
+    async def _ask(self, url: str) -> bytes:
+        known = self._kept.get(url)
         headers = {"Accept": _ACCEPT, **(known.validators if known else {})}
         try:
             reply = await self._client.get(url, headers)
+        except (NameUnknownError, AddressRefusedError) as error:
+            # which of the two it is would tell strangers the names of machines inside
+            raise _NotFetchedError("the host has no address of the public internet") from error
         except OutboundError as error:
-            raise ImageUrlError(f"the picture was not fetched: {error.message}", param=param) from (
-                error
-            )
+            raise _NotFetchedError(error.message) from error
         if known is not None and reply.status == _NOT_MODIFIED:
             self._keep(url, replace(known, fresh_until=self._fresh_until(reply)))
             return known.content
         self._drop(url)
         if reply.status != _OK:
-            raise ImageUrlError(
-                f"the picture was not fetched: its host answered {reply.status}", param=param
-            )
+            raise _NotFetchedError(f"its host answered {reply.status}")
         if self._may_keep(reply):
             self._keep(url, _Kept(reply.body, self._fresh_until(reply), _validators(reply, url)))
         return reply.body
 
     def _may_keep(self, reply: Reply) -> bool:
-        return (
-            "no-store" not in _cache_control(reply) and len(reply.body) <= self._bounds.most_bytes
-        )
+        control = _cache_control(reply)
+        one_clients = "no-store" in control or "private" in control
+        return not one_clients and len(reply.body) <= self._bounds.cache_bytes
 
     def _fresh_until(self, reply: Reply) -> float:
         control = _cache_control(reply)
@@ -104,7 +161,7 @@ class PictureFetcher:
         self._drop(url)
         self._kept[url] = kept
         self._bytes += len(kept.content)
-        while self._bytes > self._bounds.most_bytes:
+        while self._bytes > self._bounds.cache_bytes:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, url: str) -> None:

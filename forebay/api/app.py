@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from forebay import __version__
-from forebay.admission.fetch import CacheBounds, PictureFetcher
+from forebay.admission.fetch import FetchBounds, PictureFetcher
 from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
@@ -114,6 +114,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             sweeping = keep_swept(blobs, claims, first.redis, Keys(first.name), settings.blob_ttl_s)
             stack.callback(asyncio.create_task(sweeping).cancel)
         metrics = Metrics()
+        held = HeldBytes(settings.max_inflight_bytes)
         hooks = [
             RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
             for one in opened.places
@@ -138,8 +139,8 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 metrics=metrics,
                 webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
                 webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
-                held=HeldBytes(settings.max_inflight_bytes),
-                fetcher=picture_fetcher(settings) if settings.fetch_urls else None,
+                held=held,
+                fetcher=picture_fetcher(settings, held) if settings.fetch_urls else None,
                 prompts=prompts,
             )
         )
@@ -157,8 +158,8 @@ def model_profile(settings: Settings) -> ModelProfile:
     return ModelProfile.from_folder(settings.profile_folder, name, aliases)
 
 
-def picture_fetcher(settings: Settings) -> PictureFetcher:
-    """Return what fetches pictures by URL."""
+def picture_fetcher(settings: Settings, held: HeldBytes) -> PictureFetcher:
+    """Return what fetches pictures by URL; ``held`` counts them."""
     reach = Reach.from_words(settings.fetch_allow, settings.fetch_ports, settings.fetch_only)
     bounds = Bounds(
         total_s=settings.fetch_timeout_s,
@@ -166,8 +167,17 @@ def picture_fetcher(settings: Settings) -> PictureFetcher:
         redirects=_REDIRECTS,
         connections=settings.fetch_concurrency,
     )
-    cache = CacheBounds(settings.fetch_cache_bytes, settings.fetch_cache_s)
-    return PictureFetcher(SafeClient(reach, bounds), cache, most_bytes=settings.fetch_max_bytes)
+    return PictureFetcher(
+        SafeClient(reach, bounds),
+        held,
+        FetchBounds(
+            most_bytes=settings.fetch_max_bytes,
+            places=settings.fetch_concurrency,
+            wait_s=settings.fetch_timeout_s,
+            cache_bytes=settings.fetch_cache_bytes,
+            fresh_s=settings.fetch_cache_s,
+        ),
+    )
 
 
 def door_settings(settings: Settings) -> DoorSettings:

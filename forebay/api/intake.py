@@ -105,7 +105,7 @@ async def _with_bytes(
     if urls and services.fetcher is not None:
         texts = [part for part in parts if isinstance(part, str)]
         await _admit(services, ask, texts, [])
-    contents = iter(await fetch_all(services.fetcher, urls, services.held, hold))
+    contents = iter(await fetch_all(services.fetcher, urls, hold))
     return [
         RawPicture(next(contents), one.side, one.lossless) if isinstance(one, PictureUrl) else one
         for one in pictures

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forebay.admission.fetch import PictureFetcher
-from forebay.admission.held import HeldBytes, Hold
+from forebay.admission.held import Hold
 from forebay.api.disconnect import end
 from forebay.core.errors import InvalidRequestError
 
@@ -23,7 +23,7 @@ class PictureUrl:
 
 
 async def fetch_all(
-    fetcher: PictureFetcher | None, pictures: Sequence[PictureUrl], held: HeldBytes, hold: Hold
+    fetcher: PictureFetcher | None, pictures: Sequence[PictureUrl], hold: Hold
 ) -> list[bytes]:
     """Return the bytes of each picture; ``hold`` has them when this returns.
 
@@ -39,16 +39,14 @@ async def fetch_all(
             "pictures are not fetched from URLs here; send a data URL or base64",
             param=pictures[0].param,
         )
-    fetching = [asyncio.ensure_future(_fetch(fetcher, one, held)) for one in pictures]
+    fetching = [asyncio.ensure_future(_fetch(fetcher, one, hold)) for one in pictures]
     try:
-        contents = await asyncio.gather(*fetching)
+        return await asyncio.gather(*fetching)
     finally:
         await end(*fetching)
-    hold.grow_to(hold.bytes + sum(map(len, contents)))
-    return contents
 
 
-async def _fetch(fetcher: PictureFetcher, picture: PictureUrl, held: HeldBytes) -> bytes:
-    with held.hold() as room:
-        room.grow_to(fetcher.most_bytes)  # how large it is shows only at its end
-        return await fetcher.fetch(picture.url, picture.param)
+async def _fetch(fetcher: PictureFetcher, picture: PictureUrl, hold: Hold) -> bytes:
+    content = await fetcher.fetch(picture.url, picture.param)
+    hold.grow_to(hold.bytes + len(content))
+    return content

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from redis.asyncio import Redis
 
-from forebay.admission.fetch import PictureFetcher
+from forebay.admission.fetch import FetchBounds, PictureFetcher
 from forebay.admission.held import HeldBytes
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
@@ -36,16 +36,21 @@ async def server() -> AsyncIterator[RawServer]:
         yield server
 
 
-def fetcher(*ports: int, allow: tuple[str, ...] = ("127.0.0.1",)) -> PictureFetcher:
+def fetcher(
+    *ports: int, held: HeldBytes | None = None, allow: tuple[str, ...] = ("127.0.0.1",)
+) -> PictureFetcher:
     bounds = Bounds(total_s=2, body_bytes=MOST, redirects=2)
-    return PictureFetcher(SafeClient(Reach.from_words(allow, ports), bounds), most_bytes=MOST)
+    client = SafeClient(Reach.from_words(allow, ports), bounds)
+    return PictureFetcher(client, held or HeldBytes(), FetchBounds(most_bytes=MOST))
 
 
 @pytest.fixture
 async def fetching(
     redis: Redis, tmp_path: Path, decoders: DecoderPool, server: RawServer
 ) -> AsyncIterator[Door]:
-    async with open_door(redis, tmp_path, decoders, fetcher=fetcher(server.port)) as door:
+    held = HeldBytes(10 * MOST)
+    fetching = fetcher(server.port, held=held)
+    async with open_door(redis, tmp_path, decoders, held=held, fetcher=fetching) as door:
         yield door
 
 
