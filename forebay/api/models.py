@@ -6,14 +6,18 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from forebay.admission.profile import ModelProfile
 from forebay.api.dependencies import ServicesOf
+from forebay.api.services import Services
 from forebay.core.errors import ModelNotFoundError
+from forebay.core.image_grid import visual_tokens
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 _CREATED_S = 1_700_000_000
 """The list's form wants a time; that of a checkpoint is not known."""
+
+_SIDES = (512, 1024, 2048)
+"""Of square pictures, in pixels: the sizes by which people compare models."""
 
 
 @router.get("")
@@ -21,7 +25,7 @@ async def list_models(services: ServicesOf) -> dict[str, Any]:
     """List the names that a request may give; the served name comes first."""
     profile = services.profile
     names = (profile.name, *(alias for alias in profile.aliases if alias != profile.name))
-    return {"object": "list", "data": [_model(profile, name) for name in names]}
+    return {"object": "list", "data": [_model(services, name) for name in names]}
 
 
 @router.get("/{name:path}")
@@ -29,10 +33,11 @@ async def one_model(name: str, services: ServicesOf) -> dict[str, Any]:
     """Describe one of them."""
     if not services.profile.knows(name):
         raise ModelNotFoundError(f"the model {name!r} is not served here", param="model")
-    return _model(services.profile, name)
+    return _model(services, name)
 
 
-def _model(profile: ModelProfile, name: str) -> dict[str, Any]:
+def _model(services: Services, name: str) -> dict[str, Any]:
+    profile = services.profile
     return {
         "id": name,
         "object": "model",
@@ -40,4 +45,11 @@ def _model(profile: ModelProfile, name: str) -> dict[str, Any]:
         "owned_by": "forebay",
         "root": profile.name,
         "max_model_len": profile.context_tokens,
+        "visual_tokens": {f"{side}x{side}": _visual_tokens(services, side) for side in _SIDES},
     }
+
+
+def _visual_tokens(services: Services, side: int) -> int:
+    """Return what a square picture takes of the model, as it is stored here."""
+    stored = min(side, services.settings.image_side)
+    return visual_tokens(stored, stored, services.profile.rules)

@@ -92,7 +92,9 @@ def _rows(route: Schema) -> Iterator[str]:
         yield _row(field["name"], field["in"], field["schema"], required=field.get("required"))
     for media_type, content in route.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
-        for name, field in schema["properties"].items():
+        if "properties" not in schema:
+            yield _row("(the body)", media_type, schema, required=True)
+        for name, field in schema.get("properties", {}).items():
             yield _row(name, media_type, field, required=name in schema.get("required", ()))
 
 
