@@ -47,7 +47,8 @@ INTRO_ZH = """# 设置
 
 def pages() -> dict[Path, str]:
     """Return every generated page with its text. Raises KeyError for an unexplained setting."""
-    fields = Settings.model_fields
+    names = dict.fromkeys([*Settings.__annotations__, *Settings.model_fields])  # inherited: last
+    fields = {name: Settings.model_fields[name] for name in names}
     english = [_row(name, field, field.description or "") for name, field in fields.items()]
     chinese = [_row(name, field, WORDS_ZH[name]) for name, field in fields.items()]
     return {

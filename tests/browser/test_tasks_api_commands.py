@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from forebay.config import PACKAGE_FOLDER
 from scripts.running_stack import RunningStack
+from tests.browser.reader import DOCS, Reader, needs_curl
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-ADDRESS = "http://127.0.0.1:8080/"
-LIMIT_S = 120
-
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-
-
-class Reader:
-    """Somebody who types the page's commands one after the other."""
-
-    def __init__(self, stack: RunningStack, folder: Path) -> None:
-        text = (DOCS / "tasks-api.md").read_text(encoding="utf-8")
-        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        self.commands = [line for block in blocks for line in block.strip().splitlines()]
-        self.task = ""
-        self._url = stack.url
-        self._folder = folder
-
-    def types(self, holding: str, *more: str) -> str:
-        """Run the first command that holds a text, with ``more`` arguments; return its output."""
-        command = next(one for one in self.commands if holding in one).replace(ADDRESS, self._url)
-        done = subprocess.run(
-            ["sh", "-c", " ".join([command, *more])],
-            cwd=self._folder,
-            env={**os.environ, "TASK": self.task},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+pytestmark = needs_curl
 
 
 @pytest.fixture
 def reader(stack: RunningStack, samples: list[dict[str, str]], tmp_path: Path) -> Reader:
     found = next(one for one in samples if one["skill"] == "price" and one["file"].endswith(".jpg"))
     shutil.copy(PACKAGE_FOLDER / "samples" / found["file"], tmp_path / "picture.jpg")
-    return Reader(stack, tmp_path)
+    return Reader("tasks-api.md", stack, tmp_path)
 
 
 def test_every_command_of_the_page_does_what_the_page_says(reader: Reader) -> None:
