@@ -17,17 +17,39 @@ local NUMBERS = { cost = 0, seq = 0, fence = 0, deliveries = 0, deadline = 0, we
 local LEVELS = 10
 local GRACE_MS = 86400000 -- a dead letter's keys outlive its time, so that it is forgotten whole
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
+local NOTE_MS = 100 -- how often the time is noted that must not be fallen behind
+
+-- The queue's own time, in microseconds: the server's, and so much ahead of it as its clock has been
+-- put back. So it never goes back by more than NOTE_MS, and no lease, delay, deadline or sign of life
+-- comes to lie in a future that nobody meant. `changed`: what is to be noted of it in `meta`.
+local function own_time(meta, wall_us, changed)
+  local noted = redis.call('HMGET', meta, 'time', 'ahead')
+  local last, ahead = (tonumber(noted[1]) or 0) * 1000, tonumber(noted[2]) or 0
+  if wall_us + ahead < last then
+    ahead = last - wall_us
+    changed.ahead = ahead
+  end
+  local us = wall_us + ahead
+  if us >= last + NOTE_MS * 1000 then
+    changed.time = math.floor(us / 1000)
+  end
+  return us
+end
 
 -- ARGV of every function begins with lease_ms, max_deliveries, result_ttl_ms, dead_ttl_ms,
 -- stream_ttl_ms, cache_ms, blob_ttl_ms. All keys share the hash tag of KEYS[1], so a cluster routes
--- them together.
+-- them together. us, now (ms): the queue's own time, by which it acts; wall (ms): the server's, which
+-- people are told.
 local function open(keys, args)
   local t = redis.call('TIME')
-  local us = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  local wall_us = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  local changed = {}
+  local us = own_time(keys[1], wall_us, changed)
   return {
     prefix = string.sub(keys[1], 1, -1 - #KEY.meta),
     us = us,
     now = math.floor(us / 1000),
+    wall = math.floor(wall_us / 1000),
     lease_ms = tonumber(args[1]),
     max_deliveries = tonumber(args[2]),
     ttl_ms = tonumber(args[3]),
@@ -35,7 +57,7 @@ local function open(keys, args)
     stream_ttl_ms = tonumber(args[5]),
     cache_ms = tonumber(args[6]),
     blob_ttl_ms = tonumber(args[7]),
-    changed = {},
+    changed = changed,
     tenants = {},
   }
 end
@@ -90,7 +112,7 @@ local function flush_tenant(q, tenant, by)
   end
 end
 
--- Every function ends with it; see register.lua.
+-- Every function that may write ends with it; see register.lua.
 local function flush(q)
   local flat = {}
   for name, value in pairs(q.changed) do

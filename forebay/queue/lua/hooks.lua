@@ -33,7 +33,7 @@ do
 
   local function note(q, id, tries, row, wait_ms)
     local log = key(q, 'hook_log', id)
-    redis.call('RPUSH', log, string.format('%.0f %s %s', q.now, tries, row))
+    redis.call('RPUSH', log, string.format('%.0f %s %s', q.wall, tries, row))
     redis.call('LTRIM', log, -HOOKS.log_most, -1)
     redis.call('PEXPIRE', log, q.ttl_ms + wait_ms)
   end

@@ -97,7 +97,7 @@ local function keep(q, task)
   step(t, 'queued')
   local fields = {
     'state', t.state, 'tenant', t.tenant, 'priority', t.priority, 'model', task.model,
-    'cost', t.cost, 'created', q.now, 'seq', t.seq, 'fence', 0, 'deliveries', 0,
+    'cost', t.cost, 'created', q.wall, 'seq', t.seq, 'fence', 0, 'deliveries', 0,
   }
   for name, value in pairs({
     deadline = task.deadline_ms and t.deadline,
@@ -127,7 +127,7 @@ local function close(q, id, t, state, fields, entry, text)
   step(t, state)
   local task, body = key(q, 'task', id), key(q, 'body', id)
   local ttl_ms = q.ttl_ms
-  redis.call('HSET', task, 'state', state, 'finished', q.now, unpack(fields))
+  redis.call('HSET', task, 'state', state, 'finished', q.wall, unpack(fields))
   if state == 'dead' then
     -- The request is kept: an operator may look at it and send it back.
     ttl_ms = q.dead_ttl_ms + GRACE_MS

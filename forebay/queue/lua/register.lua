@@ -2,11 +2,13 @@
 -- moves accepted work is allowed at full memory; enqueue is not: that refusal is the point.
 
 -- The counters are written also where a function fails half-way: they tell what was done.
-local function with_context(f)
+local function with_context(f, reads)
   return function(keys, args)
     local q = open(keys, args)
     local fine, reply = pcall(f, q, args)
-    flush(q)
+    if not reads then
+      flush(q)
+    end
     if not fine then
       error(reply, 0)
     end
@@ -17,7 +19,7 @@ end
 local function register(name, f, flags)
   redis.register_function({
     function_name = 'forebay_' .. VERSION .. '_' .. name,
-    callback = with_context(f),
+    callback = with_context(f, flags[1] == 'no-writes'),
     flags = flags,
   })
 end
@@ -25,7 +27,7 @@ end
 register('enqueue', enqueue, {})
 register('describe', describe, { 'no-writes' })
 register('glance', glance, { 'no-writes' })
-register('workers', workers, { 'no-writes' })
+register('workers', workers, { 'allow-oom' }) -- it notes that the clock has gone back
 register('cancel', cancel, { 'allow-oom' })
 register('depth', depth, { 'allow-oom' })
 register('claim', claim, { 'allow-oom' })

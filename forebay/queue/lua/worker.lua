@@ -26,7 +26,7 @@ local function lease(q, id, t, worker, nonce, alone)
   end
   t.fence, t.deliveries = t.fence + 1, t.deliveries + 1
   redis.call(
-    'HSET', key(q, 'task', id), 'state', t.state, 'leased', q.now, 'worker', worker,
+    'HSET', key(q, 'task', id), 'state', t.state, 'leased', q.wall, 'worker', worker,
     'nonce', nonce, 'fence', t.fence, 'deliveries', t.deliveries
   )
   redis.call('ZADD', key(q, 'leases'), q.now + q.lease_ms, id)
@@ -343,7 +343,7 @@ local function progress(q, state, phases, fields)
   for phase, ago in string.gmatch(phases, '(%a+):(%d+)') do
     step(t, phase)
     fields[#fields + 1] = phase
-    fields[#fields + 1] = q.now - tonumber(ago)
+    fields[#fields + 1] = q.wall - tonumber(ago)
   end
   fields[#fields + 1] = 'state'
   fields[#fields + 1] = t.state
