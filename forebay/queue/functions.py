@@ -84,8 +84,8 @@ class Functions:
         self._version, self._source = library_source()
 
     async def load(self) -> None:
-        """Load the library, over itself if it is there."""
-        await self._redis.function_load(self._source, replace=True)
+        """Load the library where it is missing; that takes memory, and a full server has none."""
+        await self._call("workers")
 
     async def ping(self) -> None:
         """Ask the server for nothing."""
@@ -98,8 +98,8 @@ class Functions:
         except ResponseError as error:
             if "Function not found" not in str(error):
                 raise
-        # A server that was flushed or replaced while we ran.
-        await self.load()
+        # A server that is new, or was flushed or replaced while we ran. Others may load it now too.
+        await self._redis.function_load(self._source, replace=True)
         return await self._fcall(function, args)
 
     async def _fcall(self, function: str, args: Sequence[str | float | bytes]) -> Any:

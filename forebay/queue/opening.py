@@ -169,8 +169,9 @@ async def _agree_on_partitions(
                 f"queue_partitions is {partitions}.",
                 mend=f"Set queue_partitions to {noted}, or let these tasks end first.",
             )
-    async with unavailable("noting the queue's partitions"):
-        await base.hset(meta, COUNT_FIELD, str(partitions))
+        # Written only where it changes: a full server takes no writes, and must not stop a start.
+        async with unavailable("noting the queue's partitions"):
+            await base.hset(meta, COUNT_FIELD, str(partitions))
 
 
 async def _unfinished(

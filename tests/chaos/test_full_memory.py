@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from forebay.core.errors import QueueFullError
+from forebay.core.request import TaskId
+from forebay.queue.address import parse_address
 from forebay.queue.connection import connect
+from forebay.queue.opening import open_queue
+from forebay.queue.ports import Listing
 from forebay.queue.redis_queue import RedisQueue
 from tests.chaos.stack import Stack
 from tests.chaos.test_faults import server
@@ -43,15 +47,23 @@ async def test_accepted_tasks_are_given_and_finished_and_new_ones_refused(
     assert await queue.get(task("after").task_id) is None
 
 
-@pytest.mark.xfail(
-    reason="a library that is there is loaded again, which takes memory", strict=True
-)
 async def test_a_worker_that_starts_now_can_work(stack: Stack, queue: RedisQueue) -> None:
-    client = connect(stack.queue_url)
-    try:
-        started = RedisQueue(client)
-        await started.start()
-        (lease,) = await started.claim("new", 8, 100_000)
-        assert await started.finish([answer(lease)]) == ["before"]
-    finally:
-        await client.aclose()
+    async with open_queue(parse_address(stack.queue_url)) as opened:
+        (lease,) = await opened.queue.claim("new", 8, 100_000)
+        assert await opened.queue.finish([answer(lease)]) == ["before"]
+
+
+async def test_a_door_that_starts_now_tells_where_tasks_stand(
+    stack: Stack, queue: RedisQueue
+) -> None:
+    async with open_queue(parse_address(stack.queue_url)) as opened, opened.streams as streams:
+        task_id = TaskId("before")
+        record = await opened.queue.get(task_id)
+        assert record is not None
+        assert record.position == 0
+        assert [*await opened.queue.glance([task_id])] == [task_id]
+        assert await opened.queue.workers() == 0
+        assert len((await opened.operator.list_tasks(Listing.WAITING)).tasks) == 1
+        async with streams.subscribe(task_id) as entries:
+            assert await opened.queue.cancel(task_id)
+            assert [entry.kind async for entry in entries] == ["cancelled"]
