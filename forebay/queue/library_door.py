@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from redis.exceptions import OutOfMemoryError
+
 from forebay.core.request import TaskId
 from forebay.queue.functions import Functions, by_name
 from forebay.queue.ports import NewTask
@@ -71,9 +73,15 @@ class DoorLibrary(Functions):
     """The door's functions."""
 
     async def enqueue(self, task: NewTask, request: str) -> Verdict:
-        """Take a task, or say why not."""
+        """Take a task, or say why not. Raises OutOfMemoryError where it is not there yet."""
         known = _to_json(self._form(task))
-        reply = await self._call("enqueue", task.task_id, request, known)
+        try:
+            reply = await self._call("enqueue", task.task_id, request, known)
+        except OutOfMemoryError:
+            # What is refused now may be a second try, and the first one's reply was lost.
+            reply = await self._call("admitted", task.task_id, "", known)
+            if not reply:
+                raise
         if reply[0] != "ok":
             kind, where, there, retry_ms = reply
             return Verdict(kind, where, there, retry_ms)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from forebay.core.errors import QueueFullError
+from forebay.core.errors import IdempotencyConflictError, QueueFullError
 from forebay.core.request import TaskId
 from forebay.queue.address import parse_address
 from forebay.queue.connection import connect
 from forebay.queue.opening import open_queue
-from forebay.queue.ports import Listing
+from forebay.queue.ports import Idempotency, Listing, NewTask
 from forebay.queue.redis_queue import RedisQueue
 from tests.chaos.stack import Stack
 from tests.chaos.test_faults import server
@@ -67,3 +67,19 @@ async def test_a_door_that_starts_now_tells_where_tasks_stand(
         async with streams.subscribe(task_id) as entries:
             assert await opened.queue.cancel(task_id)
             assert [entry.kind async for entry in entries] == ["cancelled"]
+
+
+def keyed(name: str, key: str, body: str = "body") -> NewTask:
+    return task(name, idempotency=Idempotency(key, body))
+
+
+async def test_a_key_that_has_its_task_is_answered_for_it(stack: Stack, queue: RedisQueue) -> None:
+    await stack.insist("CONFIG", "SET", "maxmemory", "512mb")
+    await queue.enqueue(keyed("keyed", "k"))
+    await stack.insist("CONFIG", "SET", "maxmemory", "1mb")
+    again = await queue.enqueue(keyed("another", "k"))
+    assert (again.task_id, again.fresh) == ("keyed", False)
+    with pytest.raises(IdempotencyConflictError):
+        await queue.enqueue(keyed("another", "k", "other body"))
+    with pytest.raises(QueueFullError):
+        await queue.enqueue(keyed("another", "other key"))

@@ -66,7 +66,6 @@ async def test_a_task_that_is_in_is_not_refused_for_a_queue_that_it_filled(
     assert (await queue.depth()).waiting == 2
 
 
-@pytest.mark.xfail(reason="the second try is refused for want of memory", strict=True)
 async def test_a_task_that_is_in_is_not_refused_for_memory_that_ran_out_since(
     stack: Stack, proxy: Proxy, queue: RedisQueue
 ) -> None:

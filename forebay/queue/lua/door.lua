@@ -67,17 +67,37 @@ local function refused(q, task, early_ms)
   return nil
 end
 
--- args: id, request, and as JSON what else is known of the task (see library_door.py for the names;
--- what is absent was not asked for). Enqueueing an id again changes nothing, so a retry is safe.
--- Returns {'ok', id, tasks ahead, ms until the start, fresh, reuse} or a refusal.
-local function enqueue(q, args)
-  local task = cjson.decode(args[ARGS + 3])
-  task.id, task.request = args[ARGS + 1], args[ARGS + 2]
+-- The task that an enqueue finds rather than makes: by its id or by its idempotency key.
+local function found(q, task)
   local there = load(q, task.id)
   if there.state then
     return known(q, task.id, there, true)
   end
-  local reply = same_key(q, task)
+  return same_key(q, task)
+end
+
+local function asked(args)
+  local task = cjson.decode(args[ARGS + 3])
+  task.id, task.request = args[ARGS + 1], args[ARGS + 2]
+  return task
+end
+
+-- args: those of enqueue, whose request is not looked at. Returns what enqueue would where it finds a
+-- task, else {}. For a server too full to be asked by enqueue: a try before this one may have been
+-- acted on, and nobody is to be told that a task was refused which will run.
+local function admitted(q, args)
+  return found(q, asked(args)) or {}
+end
+
+-- args: id, request, and as JSON what else is known of the task (see library_door.py for the names;
+-- what is absent was not asked for). Enqueueing an id again changes nothing, so a retry is safe.
+-- Returns {'ok', id, tasks ahead, ms until the start, fresh, reuse} or a refusal.
+local function enqueue(q, args)
+  local task = asked(args)
+  local reply = found(q, task)
+  if reply then
+    return reply
+  end
   for _, f in ipairs(ON_ENQUEUE) do
     reply = reply or f(q, task)
   end

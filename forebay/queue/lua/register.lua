@@ -25,6 +25,7 @@ local function register(name, f, flags)
 end
 
 register('enqueue', enqueue, {})
+register('admitted', admitted, { 'no-writes' })
 register('describe', describe, { 'no-writes' })
 register('glance', glance, { 'no-writes' })
 register('workers', workers, { 'allow-oom' }) -- it notes that the clock has gone back
