@@ -50,7 +50,7 @@ class QueueServer:
 def queue_server(folder: Path) -> Iterator[QueueServer]:
     """Run an empty server until the block ends.
 
-    AOF with ``everysec``, as always; no bound on its memory, and its file is not written anew
+    AOF, synced every second as always; no bound on its memory, and its file is not written anew
     while a run is measured.
     """
     with EmbeddedValkey(folder) as server:

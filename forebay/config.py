@@ -126,6 +126,11 @@ class Settings(FetchSettings):
     queue_name: str = Field(
         "main", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Name of the queue in the server."
     )
+    queue_fsync: Literal["everysec", "always"] = Field(
+        "everysec",
+        description="When the private server brings tasks to the disk: `everysec` or, safe from "
+        "power loss and slower, `always`.",
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder of the queue, pictures and logs."
     )

@@ -28,6 +28,8 @@ WORDS_ZH = {
     "queue_tls_verify": "是否校验服务器证书；关闭不安全。",
     "queue_partitions": "队列的分区数；集群会把分区分散到各节点。",
     "queue_name": "队列在服务器中的名称。",
+    "queue_fsync": "私有服务何时把任务写到磁盘：`everysec` 每秒一次；"
+    "`always` 每次写入，断电也不丢，但更慢。",
     "data_dir": "存放队列、图片和日志的文件夹。",
     "max_waiting": "最多可以排队的任务数，超出的会被拒绝。",
     "max_waiting_tokens": "排队任务的词元总量上限，超出的会被拒绝。",

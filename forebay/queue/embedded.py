@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from forebay.queue.binaries import find_server_binary
+from forebay.queue.disk_mend import Mending
+from forebay.queue.disk_sync import DiskStatus, DiskSync
 from forebay.queue.errors import DataFolderLockedError, ServerStartError
 
 log = structlog.get_logger(__name__)
@@ -51,8 +53,9 @@ class EmbeddedValkey:
     """A Valkey server that belongs to this process and to ``data_dir``.
 
     ``maxmemory_mb`` bounds the server; at the bound new tasks are refused and accepted ones still
-    finish. ``fsync``: "everysec" risks at most about two seconds of acknowledged work on power
-    loss and none on a crash of processes; "always" closes that gap and is slower.
+    finish. ``fsync``: "everysec" puts a second of acknowledged work, and the time of a sync, at
+    risk on power loss and none on a crash of processes (the syncs are ours, see ``DiskSync``);
+    "always" closes that gap and is slower.
     ``from_snapshot``: begin with the folder's dump.rdb and write nothing down, to look into it.
 
     Not for an event loop: methods block (start 0.1 s, stop up to ``stop_s``). The lock on the
@@ -76,6 +79,7 @@ class EmbeddedValkey:
         self._start_s = start_s
         self._stop_s = stop_s
         self._from_snapshot = from_snapshot
+        self._disk: DiskSync | None = None
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -88,6 +92,11 @@ class EmbeddedValkey:
         stat = self.folder.stat()
         name = f"forebay-{os.getuid()}-{stat.st_dev:x}-{stat.st_ino:x}"
         return Path(tempfile.gettempdir()) / name / "valkey.sock"
+
+    @property
+    def disk(self) -> DiskStatus:
+        """How the syncs went so far; where the server does them, there are none of ours."""
+        return self._disk.status if self._disk else DiskStatus()
 
     @property
     def url(self) -> str:
@@ -107,6 +116,7 @@ class EmbeddedValkey:
         try:
             self._launch()
             self._await_ready()
+            self._keep_synced()
         except BaseException:
             self.stop()
             raise
@@ -121,6 +131,8 @@ class EmbeddedValkey:
             self._end_process(self._process)
             self._process = None
             self.pid = None
+        if self._disk is not None:
+            self._disk.stop()  # the server has synced its files as it ended
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -191,7 +203,7 @@ class EmbeddedValkey:
                 folder=self.folder,
                 log=log_file,
                 maxmemory=self._maxmemory_mb * 2**20,
-                fsync=self._fsync,
+                fsync="always" if self._fsync == "always" else "no",
                 appendonly="no" if self._from_snapshot else "yes",
             ),
             encoding="utf-8",
@@ -250,6 +262,13 @@ class EmbeddedValkey:
                 client.shutdown()
         except redis.RedisError as error:
             log.debug("queue_server_shutdown", error=str(error))
+
+    def _keep_synced(self) -> None:
+        if self._fsync == "always" or self._from_snapshot:
+            return
+        if self._disk is None:
+            self._disk = DiskSync(self.folder / "appendonlydir", Mending(self._client()))
+        self._disk.start()
 
     def _client(self) -> redis.Redis:
         return redis.Redis(

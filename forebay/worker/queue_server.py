@@ -23,7 +23,11 @@ class QueueServer:
 
     def __init__(self, settings: Settings) -> None:
         self._configured = settings.queue_url
-        self._server = None if settings.queue_url else EmbeddedValkey(settings.queue_dir)
+        self._server = (
+            None
+            if settings.queue_url
+            else EmbeddedValkey(settings.queue_dir, fsync=settings.queue_fsync)
+        )
         self._one_at_a_time = asyncio.Lock()
 
     @property

@@ -49,7 +49,7 @@ def kill(server: EmbeddedValkey) -> None:
     ("name", "value"),
     [
         ("appendonly", "yes"),
-        ("appendfsync", "everysec"),
+        ("appendfsync", "no"),  # the syncs are ours: test_disk_sync.py
         ("maxmemory-policy", "noeviction"),
         ("maxmemory", str(512 * 2**20)),
         ("port", "0"),
@@ -161,6 +161,27 @@ def test_the_server_of_a_killed_owner_is_replaced_and_loses_nothing(tmp_path: Pa
         assert server.pid != orphan
         with sync_redis.Redis(unix_socket_path=str(server.socket)) as client:
             assert client.get("kept") == b"1"
+
+
+def test_what_the_server_of_a_killed_owner_acknowledged_outlives_its_own_kill(
+    tmp_path: Path,
+) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        orphan = int(owner.stdout.readline())
+        owner.kill()
+        owner.wait()
+    with sync_redis.Redis(unix_socket_path=str(tmp_path / "valkey.sock")) as client:
+        client.set("kept", "1")
+    os.kill(orphan, signal.SIGKILL)
+    with (
+        EmbeddedValkey(tmp_path) as server,
+        sync_redis.Redis(unix_socket_path=str(server.socket)) as client,
+    ):
+        assert client.get("kept") == b"1"
 
 
 def test_a_server_that_cannot_start_says_what_it_wrote(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import psutil
+import pytest
 
 from forebay.config import Settings
+from forebay.queue.connection import connect
 from forebay.worker.queue_server import QueueServer
 
 
@@ -28,3 +30,17 @@ def _serves(process: psutil.Process, folder: Path) -> bool:
     except psutil.Error:
         return False
     return "valkey" in command and str(folder) in command
+
+
+@pytest.mark.parametrize(("fsync", "of_the_server"), [("everysec", "no"), ("always", "always")])
+async def test_who_syncs_follows_the_setting(
+    tmp_path: Path, fsync: str, of_the_server: str
+) -> None:
+    queue = QueueServer(Settings.model_validate({"data_dir": tmp_path, "queue_fsync": fsync}))
+    await queue.start()
+    client = connect(queue.url)
+    try:
+        assert await client.config_get("appendfsync") == {"appendfsync": of_the_server}
+    finally:
+        await client.aclose()
+        await queue.stop()
