@@ -31,6 +31,8 @@ export class Answer {
   /** @type {string | null} */
   #wanted = null;
   #cutShort = false;
+  /** @type {"cached" | "joined" | null} whose answer it is, where another question was equal */
+  #reuse = null;
   /** @type {{ahead: number, etaSeconds: number | null} | null} */
   #place = null;
 
@@ -41,6 +43,7 @@ export class Answer {
     this.#usage = null;
     this.#error = null;
     this.#place = null;
+    this.#reuse = null;
     this.#wanted = wanted;
     this.#text.textContent = "";
     this.#text.dataset.long = "false";
@@ -55,7 +58,7 @@ export class Answer {
     if (event.kind === "open") this.#showRequest(event.requestId);
     else if (event.kind === "text") this.#append(event.text);
     else if (event.kind === "usage") this.#usage = event;
-    else if (event.kind === "finish") this.#cutShort = event.reason === "length";
+    else if (event.kind === "finish") this.#conclude(event.reason, event.reuse);
     else if (event.kind === "restart") this.#startOver();
     else this.#stand(event.kind === "place" ? event : null);
   }
@@ -105,6 +108,15 @@ export class Answer {
     this.#enter("waiting");
   }
 
+  /**
+   * @param {string} reason
+   * @param {"cached" | "joined" | null} reuse
+   */
+  #conclude(reason, reuse) {
+    this.#cutShort = reason === "length";
+    this.#reuse = reuse;
+  }
+
   /** @param {{ahead: number, etaSeconds: number | null} | null} place in the queue; null: out of it */
   #stand(place) {
     this.#place = place;
@@ -145,6 +157,8 @@ export class Answer {
     this.#tokens.textContent = usage
       ? text("tokenCount", { answer: usage.answerTokens, prompt: usage.promptTokens })
       : "–";
+    byId("source", HTMLDivElement).hidden = this.#reuse === null;
+    byId("fact-source", HTMLElement).textContent = this.#reuse && text(this.#reuse);
   }
 
   #renderExpected() {

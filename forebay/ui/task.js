@@ -10,7 +10,7 @@ import { readEvents } from "./sse.js";
  *   | {kind: "started"}
  *   | {kind: "text", text: string}
  *   | {kind: "restart"}
- *   | {kind: "finish", reason: string}
+ *   | {kind: "finish", reason: string, reuse: "cached" | "joined" | null}
  *   | {kind: "usage", promptTokens: number, answerTokens: number}} AnswerEvent
  */
 
@@ -77,7 +77,7 @@ function* factsOf(name, content, requestId) {
  * @returns {Generator<AnswerEvent, void, void>}
  */
 function* endOf(task) {
-  yield { kind: "finish", reason: task.output?.[0]?.finish_reason ?? "stop" };
+  yield { kind: "finish", reason: task.output?.[0]?.finish_reason ?? "stop", reuse: task.reuse ?? null };
   if (!task.usage) return;
   const { prompt_tokens: promptTokens, completion_tokens: answerTokens } = task.usage;
   yield { kind: "usage", promptTokens, answerTokens };
