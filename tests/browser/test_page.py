@@ -1,4 +1,7 @@
-"""The page of a running stack, in a real browser: ask, read, stop, be refused, change language."""
+"""The page of a running stack, in a real browser: ask, read, stop, be refused, change language.
+
+Each test asks questions of its own: an equal one would be answered at once, from what was said.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +71,16 @@ def frozen_workers(stack: RunningStack) -> Iterator[None]:
 
 
 def ask_the_api(stack: RunningStack, sample: dict[str, str]) -> str:
+    """Have a sample's question answered by a run of its own."""
     url = f"data:image/jpeg;base64,{base64.b64encode(picture(sample)).decode()}"
     parts = [
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": sample["question"]},
     ]
     body = {"model": "glm-4v-flash", "messages": [{"role": "user", "content": parts}]}
-    reply = httpx.post(f"{stack.url}v1/chat/completions", json=body, timeout=60)
+    headers = {"Cache-Control": "no-store"}
+    url = f"{stack.url}v1/chat/completions"
+    reply = httpx.post(url, json=body, headers=headers, timeout=60)
     answer: str = reply.raise_for_status().json()["choices"][0]["message"]["content"]
     return answer.strip()
 
@@ -127,12 +133,12 @@ def test_stop_ends_a_waiting_question_and_the_next_one_is_answered(
     visit: Visit, stack: RunningStack
 ) -> None:
     with frozen_workers(stack):
-        visit.ask("你好")
+        visit.ask("还要等多久？")
         visit.wait_for_state("waiting")
         visit.page.click("#stop")
         assert visit.outcome() == "stopped"
         assert visit.page.locator("#stop").is_hidden()
-    visit.ask("你好")
+    visit.ask("还要等多久？")
     assert visit.outcome() in ("done", "cut")
     assert visit.answer()
 
@@ -142,7 +148,7 @@ def test_a_waiting_question_shows_its_place_in_both_languages(
 ) -> None:
     with frozen_workers(stack):
         ahead = httpx.post(f"{stack.url}v1/tasks", json={"prompt": "hi"}).raise_for_status().json()
-        visit.ask("你好")
+        visit.ask("前面有几个？")
         visit.wait_for_state("waiting")
         visit.page.wait_for_selector("#place:visible")
         assert "1 ahead" in visit.page.locator("#place").inner_text()
@@ -188,6 +194,17 @@ class SlowWorker:
         outcome = Outcome(lease.task_id, lease.fence, text=text, usage=Usage(5, len(PIECES)))
         assert self._with(lambda queue, _: queue.finish([outcome])) == [lease.task_id]
 
+    def drop(self, lease: Lease) -> None:
+        """Heed the cancel that a heartbeat tells of."""
+        pair = [(lease.task_id, lease.fence)]
+        while not self._with(lambda queue, _: queue.heartbeat("slow", pair)).cancelled:
+            pass
+        self.release(lease)
+
+    def release(self, lease: Lease) -> None:
+        pair = [(lease.task_id, lease.fence)]
+        assert self._with(lambda queue, _: queue.release(pair)) == [lease.task_id]
+
     def _with(self, act: Callable[[RedisQueue, RedisTokenStreams], Awaitable[Any]]) -> Any:
         async def run() -> Any:
             redis = connect(self.url)
@@ -208,7 +225,7 @@ def test_a_reload_in_mid_answer_goes_on_to_the_exact_text(
     visit: Visit, stack: RunningStack
 ) -> None:
     with slow_worker(stack) as worker:
-        visit.ask("What is the price?")
+        visit.ask("What is the price now?")
         lease = worker.lease()
         worker.say(lease, *PIECES[:2])
         visit.page.wait_for_selector("#answer-text:has-text('12.50')")
@@ -216,7 +233,7 @@ def test_a_reload_in_mid_answer_goes_on_to_the_exact_text(
         visit.page.reload()
         visit.page.wait_for_selector("#answer-text:has-text('12.50')")
         assert visit.state() == "streaming"
-        assert visit.page.input_value("#question") == "What is the price?"
+        assert visit.page.input_value("#question") == "What is the price now?"
         worker.say(lease, *PIECES[2:])
         worker.finish(lease, "".join(PIECES))
         assert visit.outcome() == "done"
@@ -230,17 +247,72 @@ def test_a_reload_in_mid_answer_goes_on_to_the_exact_text(
 def test_an_answer_that_starts_over_is_shown_once(visit: Visit, stack: RunningStack) -> None:
     """The worker gives the task back in mid-answer; the second delivery says something else."""
     with slow_worker(stack) as worker:
-        visit.ask("What is the price?")
+        visit.ask("What was the price?")
         first = worker.lease()
         worker.say(first, "Half of ano")
         visit.page.wait_for_selector("#answer-text:has-text('Half')")
-        leases = [(first.task_id, first.fence)]
-        worker._with(lambda queue, _: queue.release(leases))
+        worker.release(first)
         second = worker.lease()
         worker.say(second, *PIECES)
         worker.finish(second, "".join(PIECES))
         assert visit.outcome() == "done"
     assert visit.answer() == "".join(PIECES)
+
+
+def test_equal_questions_share_an_answer_and_the_page_says_so(
+    visit: Visit, browser: Browser, stack: RunningStack
+) -> None:
+    """One is computed, one joins it in the middle, one comes after its end."""
+    context = browser.new_context(locale="en-US")
+    other = open_page(context, stack.url)
+    question = "Is it cheap?"
+    with slow_worker(stack) as worker:
+        visit.ask(question)
+        lease = worker.lease()
+        worker.say(lease, *PIECES[:2])
+        visit.page.wait_for_selector("#answer-text:has-text('12.50')")
+        other.ask(question)
+        other.page.wait_for_selector("#answer-text:has-text('12.50')")
+        worker.say(lease, *PIECES[2:])
+        worker.finish(lease, "".join(PIECES))
+        for one, source in ((visit, ""), (other, "Shared with an equal question")):
+            assert one.outcome() == "done"
+            assert one.answer() == "".join(PIECES)
+            assert one.page.locator("#source").is_visible() == bool(source)
+            assert one.page.locator("#fact-source").inner_text() == source
+            assert one.page.locator("#fact-tokens").inner_text() == "4 out, 5 in"
+        other.ask(question)  # nobody works now
+        assert other.outcome() == "done"
+        assert other.answer() == "".join(PIECES)
+        assert other.page.locator("#fact-source").inner_text() == "An equal question's answer"
+        other.page.click('[data-language="zh"]')
+        assert other.page.locator("#fact-source").inner_text() == "相同问题已有的回答"
+    context.close()
+
+
+def test_a_question_that_another_one_waits_for_may_be_stopped(
+    visit: Visit, browser: Browser, stack: RunningStack
+) -> None:
+    """What was shown of the stopped one's answer is void for the other one."""
+    context = browser.new_context(locale="en-US")
+    other = open_page(context, stack.url)
+    with slow_worker(stack) as worker:
+        visit.ask("Is it dear?")
+        first = worker.lease()
+        worker.say(first, "Half of ano")
+        visit.page.wait_for_selector("#answer-text:has-text('Half')")
+        other.ask("Is it dear?")
+        other.page.wait_for_selector("#answer-text:has-text('Half')")
+        visit.page.click("#stop")
+        assert visit.outcome() == "stopped"
+        worker.drop(first)
+        second = worker.lease()
+        assert second.task_id != first.task_id
+        worker.say(second, *PIECES)
+        worker.finish(second, "".join(PIECES))
+        assert other.outcome() == "done"
+    assert other.answer() == "".join(PIECES)
+    context.close()
 
 
 def test_a_file_that_is_no_picture_is_refused_with_code_and_mend(visit: Visit) -> None:
