@@ -9,11 +9,12 @@ from tests.browser.conftest import Visit
 
 pytestmark = pytest.mark.browser
 
-READ = """async ([bytes, size]) => {
+READ = """async ([text, size]) => {
+    const bytes = new TextEncoder().encode(text);
     const {readEvents} = await import("/ui/sse.js");
     const body = new ReadableStream({start(sink) {
         for (let at = 0; at < bytes.length; at += size)
-            sink.enqueue(new Uint8Array(bytes.slice(at, at + size)));
+            sink.enqueue(bytes.slice(at, at + size));
         sink.close();
     }});
     const found = [];
@@ -23,7 +24,7 @@ READ = """async ([bytes, size]) => {
 
 
 def read(page: Page, text: str, size: int) -> list[list[str]]:
-    found: list[list[str]] = page.evaluate(READ, [list(text.encode()), size])
+    found: list[list[str]] = page.evaluate(READ, [text, size])
     return found
 
 
