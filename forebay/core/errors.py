@@ -52,6 +52,54 @@ class InvalidConstraintError(InvalidRequestError):
     mend = "Correct the keyword or the place that the message names, or ask for something simpler."
 
 
+class NotAuthenticatedError(ForebayError):
+    """The request brings no API key or token, or one that is not good here.
+
+    ``given``: whether it brought one.
+    """
+
+    status = 401
+    code = "unauthorized"
+    mend = "Send a good key or token: `Authorization: Bearer KEY`. `forebay keys` makes keys."
+
+    def __init__(self, message: str, *, given: bool = False) -> None:
+        super().__init__(message)
+        self.given = given
+
+
+class ForbiddenError(ForebayError):
+    """The caller is known, and may not do this: the message names the scope or bound."""
+
+    status = 403
+    code = "forbidden"
+    mend = "Use a key with the scope that the message names, or ask for what this one may have."
+
+
+class AddressNotAllowedError(ForebayError):
+    """The client's address is not in the list of those that may do this."""
+
+    status = 403
+    code = "address_not_allowed"
+    mend = "Call from an allowed network; operators: the allow_... settings, and trusted_proxies."
+
+
+class KeysUnavailableError(ForebayError):
+    """The keys by which tokens are verified cannot be fetched from their issuer."""
+
+    status = 503
+    code = "keys_unavailable"
+    retryable = True
+    mend = "Wait for Retry-After; operators: see that jwt_jwks_url answers."
+
+
+class KeyNotFoundError(ForebayError):
+    """No such API key: never made here, or it has ended."""
+
+    status = 404
+    code = "key_not_found"
+    mend = "Check the id; `forebay keys list` names every key."
+
+
 class ModelNotFoundError(ForebayError):
     """The request names a model that is not served here."""
 
@@ -143,7 +191,7 @@ class DoorFullError(ForebayError):
 
 
 class RateLimitedError(ForebayError):
-    """The tenant sends faster than its rate allows; nothing of the request was kept."""
+    """The tenant, key or address sends faster than it may; nothing of the request was kept."""
 
     status = 429
     code = "rate_limited"

@@ -32,6 +32,7 @@ PARTS: Final = (
     "results.lua",
     "hooks.lua",
     "told.lua",
+    "access.lua",
     "door.lua",
     "worker.lua",
     "operator.lua",

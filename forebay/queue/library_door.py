@@ -17,10 +17,10 @@ from forebay.queue.ports import NewTask
 class Verdict(NamedTuple):
     """What ``enqueue`` answers.
 
-    ``kind`` is "ok", or of a refusal "full", "quota", "rate", "conflict" or "unheld". ``where``:
-    the id of the task that there is (ok, conflict), else what there is too much of, "tasks" or
-    "tokens", or a picture (unheld); ``there``: how much. ``position`` and ``eta_ms`` are -1 where
-    they are not known or do not apply.
+    ``kind`` is "ok", or of a refusal "full", "quota", "open", "rate", "conflict" or "unheld".
+    ``where``: the id of the task that there is (ok, conflict), else what there is too much of,
+    "tasks" or "tokens", or a picture (unheld); ``there``: how much. ``position`` and ``eta_ms``
+    are -1 where they are not known or do not apply.
     """
 
     kind: str
@@ -112,6 +112,8 @@ class DoorLibrary(Functions):
             "retry_ms": round(limits.retry_after_s * 1000),
             "tenant_tasks": _first(quota.max_waiting, limits.tenant_max_waiting),
             "tenant_tokens": _first(quota.max_waiting_tokens, limits.tenant_max_waiting_tokens),
+            "holder": None if quota.max_unfinished is None else quota.holder,
+            "max_open": quota.max_unfinished,
             "rate": _first(quota.rate_per_s, limits.tenant_rate_per_s),
             "hook": task.webhook_url,
             "burst": limits.tenant_burst if quota.rate_per_s is None else quota.burst,

@@ -29,7 +29,7 @@ from forebay.queue.ports import Operator
 from forebay.queue.primaries import ClusterMap
 from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
-from forebay.queue.schema import Keys
+from forebay.queue.schema import Keys, access_name
 from forebay.queue.token_stream import RedisTokenStreams
 from forebay.queue.verification import explained
 
@@ -49,12 +49,23 @@ class Place:
 class OpenQueue:
     """A queue to work with. ``streams`` reads only once it was entered or started.
 
-    ``places``: for what is built for each partition.
+    ``places``: for what is built for each partition. ``access``: a client for the keys of those
+    who may come in, which are the whole queue's.
     """
 
     queue: RedisQueue | PartitionedQueue
     streams: RedisTokenStreams | PartitionedStreams
     operator: Operator
+    places: tuple[Place, ...]
+    access: Redis
+
+
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """Verified clients: for what is the whole queue's, for access, and the partitions."""
+
+    base: Redis
+    access: Redis
     places: tuple[Place, ...]
 
 
@@ -74,10 +85,10 @@ async def open_queue(
     """
     limits = limits or QueueLimits()
     async with AsyncExitStack() as stack:
-        base, places = await _connected(stack, address, name, limits, partitions, answer_s)
+        found = await _connected(stack, address, name, limits, partitions, answer_s)
         try:
-            await _agree_on_partitions(base, address, name, limits, partitions)
-            opened = _composed(places)
+            await _agree_on_partitions(found.base, address, name, limits, partitions)
+            opened = _composed(found.places, found.access)
             if isinstance(opened.queue, PartitionedQueue):
                 stack.push_async_callback(opened.queue.aclose)
             await opened.queue.start()
@@ -87,17 +98,18 @@ async def open_queue(
         yield opened
 
 
-def _composed(places: tuple[Place, ...]) -> OpenQueue:
+def _composed(places: tuple[Place, ...], access: Redis) -> OpenQueue:
     queues = [RedisQueue(one.redis, one.name, one.limits) for one in places]
     streams = [RedisTokenStreams(one.redis, one.name, one.limits) for one in places]
     operators = [RedisOperator(one.redis, one.name, one.limits) for one in places]
     if len(places) == 1:
-        return OpenQueue(queues[0], streams[0], operators[0], places)
+        return OpenQueue(queues[0], streams[0], operators[0], places, access)
     return OpenQueue(
         PartitionedQueue(queues),
         PartitionedStreams(streams),
         PartitionedOperator(operators),
         places,
+        access,
     )
 
 
@@ -108,23 +120,23 @@ async def _connected(
     limits: QueueLimits,
     partitions: int,
     answer_s: float,
-) -> tuple[Redis, tuple[Place, ...]]:
-    """Return a client for what is the whole queue's, and the partitions; all are verified."""
+) -> _Connected:
     names = [partition_name(name, number, partitions) for number in range(partitions)]
     share = partition_limits(limits, partitions)
     if address.form is not Form.CLUSTER:
         redis = connect(address, answer_s=answer_s)
         stack.push_async_callback(redis.aclose)
         await verify_server(redis)
-        return redis, tuple(Place(redis, one, share) for one in names)
-    keys = [Keys(one).meta for one in (name, *names)]
+        return _Connected(redis, redis, tuple(Place(redis, one, share) for one in names))
+    keys = [Keys(one).meta for one in (name, access_name(name), *names)]
     cluster, clients = connect_slots(address, keys, answer_s=answer_s)
     for client in clients:
         stack.push_async_callback(client.aclose)
     stack.push_async_callback(cluster.aclose)
     await verify_cluster(address, cluster)
-    base, *rest = clients
-    return base, tuple(Place(redis, one, share) for redis, one in zip(rest, names, strict=True))
+    base, access, *rest = clients
+    places = (Place(redis, one, share) for redis, one in zip(rest, names, strict=True))
+    return _Connected(base, access, tuple(places))
 
 
 async def verify_cluster(address: ServerAddress, cluster: ClusterMap) -> None:
@@ -178,7 +190,7 @@ async def _unfinished(
     address: ServerAddress, name: str, limits: QueueLimits, partitions: int
 ) -> int:
     async with AsyncExitStack() as stack:
-        _, places = await _connected(stack, address, name, limits, partitions, ANSWER_S)
-        queues = [RedisQueue(one.redis, one.name, one.limits) for one in places]
+        found = await _connected(stack, address, name, limits, partitions, ANSWER_S)
+        queues = [RedisQueue(one.redis, one.name, one.limits) for one in found.places]
         depths = await asyncio.gather(*(one.depth() for one in queues))
     return sum(one.waiting + one.leased for one in depths)

@@ -46,13 +46,16 @@ class Quota:
     """What one tenant may have. None: no bound of its own.
 
     ``max_waiting`` tasks and ``max_waiting_tokens`` of cost may wait at once. ``rate_per_s``: tasks
-    a second in the long run, ``burst`` of them at once.
+    a second in the long run, ``burst`` of them at once. ``max_unfinished`` tasks of one ``holder``,
+    a name for one of the tenant's callers, may wait or run at once.
     """
 
     max_waiting: int | None = None
     max_waiting_tokens: int | None = None
     rate_per_s: float | None = None
     burst: int = 1
+    holder: str | None = None
+    max_unfinished: int | None = None
 
 
 class Reuse(StrEnum):

@@ -222,6 +222,10 @@ def _refusal(verdict: Verdict) -> ForebayError:
             )
         case "rate":
             return RateLimitedError("This tenant sends faster than it may.", retry_after=retry_s)
+        case "open":
+            return TenantOverQuotaError(
+                f"Of this caller {verdict.there} tasks have not ended.", retry_after=retry_s
+            )
         case "quota":
             return TenantOverQuotaError(f"Of this tenant {there}.", retry_after=retry_s)
         case _:

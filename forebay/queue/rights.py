@@ -10,8 +10,8 @@ from forebay.queue.address import Form
 from forebay.queue.functions import library_source
 
 OURS: Final = (
-    "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "hsetnx", "xadd",
-    "xread", "xrange", "pexpire", "lrange", "client|setinfo", "select",
+    "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "xadd",
+    "xread", "xrange", "xrevrange", "zrange", "pexpire", "lrange", "client|setinfo", "select",
 )  # fmt: skip
 """Commands that Python sends itself, in any form of server."""
 

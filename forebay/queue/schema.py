@@ -41,6 +41,11 @@ KEY_NAMES: dict[str, str] = {
     "hook": "hook:",  # HASH per ended task: a copy of its own with the answer, where and how often
     "hook_claim": "hc:",  # STRING per claim that leased something: what it leased
     "hook_log": "hooklog:",  # LIST per task: what became of each attempt
+    "open": "open:",  # SET per caller with a bound: its tasks that have not ended
+    "api_keys": "api_keys",  # ZSET: API key's id -> when it was made, ms (under access's hash tag)
+    "api_key": "api_key:",  # HASH per API key: its hash, scopes, tenant, what it may have
+    "cell": "cell:",  # STRING per rate or budget of a caller: when its next unit would be on time
+    "audit": "audit",  # STREAM: what was done to keys and by administrators; the oldest is dropped
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 
@@ -65,6 +70,10 @@ LIVE_KEYS: dict[str, str] = {
     "hooks": "index of webhooks to be delivered; bounded, see WEBHOOKS_MOST",
     "hook_hosts": "index of receivers with webhooks to be delivered",
     "hook_line": "index of one receiver's webhooks",
+    "open": "index of tasks that have not ended",
+    "api_keys": "index of API keys; at most MOST_API_KEYS",
+    "api_key": "one that does not expire and is not revoked",
+    "audit": "at most about MOST_AUDITED entries",
 }
 """The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
 
@@ -76,6 +85,15 @@ STREAM_TTL_S = 6 * 3600
 
 NUDGE_TTL_S = 60
 """A reader's nudge stream, renewed by every nudge; only its newest id matters."""
+
+MOST_API_KEYS = 10_000
+"""API keys of one queue, those that were lately revoked or expired included."""
+
+ENDED_KEY_TTL_S = 30 * 86_400
+"""A revoked or expired API key is listed for so long."""
+
+MOST_AUDITED = 10_000
+"""Entries of the audit stream, about; the log has them all."""
 
 BLOB_TTL_S = 86_400
 """Pictures that nobody has needed since are swept."""
@@ -102,6 +120,14 @@ STREAM_BUFFER = 256
 
 STREAM_READ_COUNT = 64
 """Entries of one stream in one read."""
+
+
+def access_name(queue: str) -> str:
+    """Return the name under which the keys of those who may come in lie: a hash tag of their own.
+
+    No queue and no partition of one has it.
+    """
+    return f"{queue}:access"
 
 
 @dataclass(frozen=True, slots=True)

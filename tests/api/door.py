@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from forebay.admission.fetch import PictureFetcher
 from forebay.admission.held import HeldBytes
+from forebay.access.opening import Access
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
@@ -75,6 +76,7 @@ async def open_door(
     held: HeldBytes | None = None,
     fetcher: PictureFetcher | None = None,
     prompts: Path = PACKAGE_FOLDER / "prompts",
+    access: Access | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -98,6 +100,7 @@ async def open_door(
             held=held or HeldBytes(),
             fetcher=fetcher,
             prompts=PromptBook.from_folder(prompts),
+            access=access,
         )
         async with (
             listening(create_app(services)) as url,
@@ -110,14 +113,21 @@ async def open_door(
 async def listening(app: FastAPI) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await serving
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
 
 
 Reply = Callable[[InferenceRequest], Sequence[str] | TaskError]
