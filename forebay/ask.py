@@ -36,9 +36,14 @@ def check_pictures(images: Sequence[Path]) -> None:
 
 
 def stream_answer(
-    url: str, images: Sequence[Path], question: str, *, max_tokens: int | None = None
+    url: str,
+    images: Sequence[Path],
+    question: str,
+    *,
+    max_tokens: int | None = None,
+    key: str | None = None,
 ) -> Iterator[str]:
-    """Yield the answer's text as it comes.
+    """Yield the answer's text as it comes; ``key`` is for a server that wants one.
 
     Raises:
         AskError: a picture cannot be read, the server refused, or the answer broke off.
@@ -46,7 +51,8 @@ def stream_answer(
     content: list[dict[str, Any]] = [_image_part(path) for path in images]
     content.append({"type": "text", "text": question})
     try:
-        with httpx.Client(base_url=url, timeout=600.0, trust_env=False) as client:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with httpx.Client(base_url=url, timeout=600.0, trust_env=False, headers=headers) as client:
             body: dict[str, Any] = {
                 "model": _model_name(client),
                 "messages": [{"role": "user", "content": content}],

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_queue, cli_stack, demo
+from forebay import cli_keys, cli_queue, cli_stack, demo
+from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
@@ -30,6 +31,7 @@ from forebay.worker.ports import NoPortError
 from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 
 EXPECTED_ERRORS = (
+    AccessSetupError,
     AskError,
     CheckpointError,
     EngineMemoryError,
@@ -53,6 +55,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_queue.app, name="queue")
+app.add_typer(cli_keys.app, name="keys")
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[
@@ -224,6 +227,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; what the user can mend is told in a line."""
+    configure_logs("cli", level="warning")  # a command that runs for long says more, and how
     try:
         app()
     except EXPECTED_ERRORS as error:

@@ -6,13 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from forebay.access.audit import AuditTrail, deed_of_cli
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_tasks_view import print_dead_letters, print_task, print_tasks
 from forebay.cli_view import console
@@ -110,7 +111,8 @@ def cancel(
 ) -> None:
     """End tasks: waiting ones at once, running ones within a heartbeat."""
     settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
-    _act_on(settings, task_ids, "cancelled", lambda opened: opened.queue.cancel)
+    act = _Act("task.cancel", "cancelled", lambda opened: opened.queue.cancel)
+    _act_on(settings, task_ids, act)
 
 
 @app.command()
@@ -128,7 +130,8 @@ def retry(
     if every:
         found = _run(settings, lambda opened: _tasks(opened, Listing.DEAD, None, None, None))
         task_ids = [one.task_id for one in found]
-    _act_on(settings, task_ids or [], "sent back", lambda opened: opened.operator.retry)
+    act = _Act("dead_letter.retry", "sent back", lambda opened: opened.operator.retry)
+    _act_on(settings, task_ids or [], act)
 
 
 @app.command()
@@ -137,7 +140,8 @@ def drop(
 ) -> None:
     """Forget dead letters, and what they asked for."""
     settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
-    _act_on(settings, task_ids, "dropped", lambda opened: opened.operator.drop)
+    act = _Act("dead_letter.drop", "dropped", lambda opened: opened.operator.drop)
+    _act_on(settings, task_ids, act)
 
 
 @app.command()
@@ -171,12 +175,15 @@ def drain(
     sets: Sets = None,
 ) -> None:
     """Give out no more leases: running tasks end, waiting ones are kept, new ones are taken."""
+    settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
+    deed = deed_of_cli("queue.undrain" if off else "queue.drain", "queue")
 
     async def work(opened: OpenQueue) -> int:
-        await opened.operator.drain(not off)
+        async with AuditTrail(opened.access, settings.queue_name).recorded(deed):
+            await opened.operator.drain(not off)
         return 0 if off else await _still_leased(opened, wait_s)
 
-    left = _run(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
+    left = _run(settings, work)
     if off:
         console.print("The queue gives out leases again.")
     else:
@@ -268,20 +275,32 @@ async def _still_leased(opened: OpenQueue, wait_s: float) -> int:
         await asyncio.sleep(DRAIN_POLL_S)
 
 
-def _act_on(
-    settings: Settings,
-    task_ids: Sequence[str],
-    done: str,
-    action: Callable[[OpenQueue], Callable[[TaskId], Awaitable[bool]]],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What is done to tasks: its name in the audit, what is said of it, and how."""
+
+    name: str
+    done: str
+    way: Callable[[OpenQueue], Callable[[TaskId], Awaitable[bool]]]
+
+    async def on(self, opened: OpenQueue, trail: AuditTrail, task_id: TaskId) -> bool:
+        """Do it to one task and record it; whether it could be done."""
+        well = await self.way(opened)(task_id)
+        deed = deed_of_cli(self.name, task_id)
+        await trail.note(deed if well else replace(deed, outcome=TaskNotFoundError.code))
+        return well
+
+
+def _act_on(settings: Settings, task_ids: Sequence[str], act: _Act) -> None:
     """Do the same to each task and say what came of it; exit 1 where it came to nothing."""
 
     async def work(opened: OpenQueue) -> list[bool]:
-        return [await action(opened)(TaskId(one)) for one in task_ids]
+        trail = AuditTrail(opened.access, settings.queue_name)
+        return [await act.on(opened, trail, TaskId(one)) for one in task_ids]
 
     results = _run(settings, work)
     for task_id, well in zip(task_ids, results, strict=True):
-        said = done if well else "[red]no such task in a state for it[/]"
+        said = act.done if well else "[red]no such task in a state for it[/]"
         console.print(task_id, end="  ", markup=False)
         console.print(said)
     raise typer.Exit(0 if all(results) else 1)
@@ -289,16 +308,17 @@ def _act_on(
 
 def _run(settings: Settings, work: Callable[[OpenQueue], Awaitable[T]]) -> T:
     async def main() -> T:
-        async with _opened(settings) as opened:
+        async with opened_queue(settings) as opened:
             return await work(opened)
 
     return asyncio.run(main())
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[OpenQueue]:
+async def opened_queue(settings: Settings) -> AsyncIterator[OpenQueue]:
+    """Open the queue of the settings, or that of the stack that runs here, for the block."""
     async with open_queue(
-        _address(settings),
+        queue_address_of(settings),
         settings.queue_name,
         settings.queue_limits(),
         partitions=settings.queue_partitions,
@@ -306,7 +326,7 @@ async def _opened(settings: Settings) -> AsyncIterator[OpenQueue]:
         yield opened
 
 
-def _address(settings: Settings) -> ServerAddress:
+def queue_address_of(settings: Settings) -> ServerAddress:
     """Return where the queue is: as set, else the private server of the data folder."""
     if settings.queue_url is not None:
         return settings.queue_address()

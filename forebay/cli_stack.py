@@ -46,6 +46,7 @@ async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterat
 
 def serve(settings: Settings) -> None:
     """Run the stack until Ctrl-C or SIGTERM."""
+    settings.check_door()
     configure_logs("supervisor", level=settings.log_level, form=settings.log_format)
 
     async def main() -> None:
@@ -121,7 +122,8 @@ def ask(
     check_pictures(images)
     here = local_url(settings.host, settings.port)
     if url is not None or server_at(here):
-        _print_answer(url or here, images, question, max_tokens)
+        key = settings.secret_of("api_key")
+        _print_answer(url or here, images, question, max_tokens, key)
         return
 
     async def main(own: Settings) -> None:
@@ -135,8 +137,14 @@ def ask(
         _run_until_stopped(main(own))
 
 
-def _print_answer(url: str, images: Sequence[Path], question: str, max_tokens: int | None) -> None:
-    for text in stream_answer(url, images, question, max_tokens=max_tokens):
+def _print_answer(
+    url: str,
+    images: Sequence[Path],
+    question: str,
+    max_tokens: int | None,
+    key: str | None = None,
+) -> None:
+    for text in stream_answer(url, images, question, max_tokens=max_tokens, key=key):
         console.print(text, end="", markup=False, soft_wrap=True)
     console.print()
 
@@ -145,14 +153,18 @@ def _print_answer(url: str, images: Sequence[Path], question: str, max_tokens: i
 def own_data_dir(settings: Settings) -> Iterator[Settings]:
     """Give a passing stack a data folder of its own, removed afterwards, unless one was set.
 
-    So a demo neither meets a running server's folder nor leaves anything behind.
+    So a demo neither meets a running server's folder nor leaves anything behind. It asks for no
+    key, and so is for this machine alone. Raises SettingsError where the settings want it open.
     """
+    closed = {} if settings.auth == "none" else {"host": "127.0.0.1", "auth": "none"}
+    own = settings.model_copy(update=closed)
+    own.check_door()
     if "data_dir" in settings.model_fields_set:
-        yield settings
+        yield own
         return
     folder = Path(tempfile.mkdtemp(prefix="forebay-"))
     try:
-        yield settings.model_copy(update={"data_dir": folder})
+        yield own.model_copy(update={"data_dir": folder})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -25,6 +25,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from forebay.access.errors import AccessSetupError
+from forebay.access.secret_file import read_secret_file
+from forebay.config_access import AccessSettings
 from forebay.config_fetch import FetchSettings
 from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
@@ -54,7 +57,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(FetchSettings):
+class Settings(AccessSettings, FetchSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(
@@ -79,6 +82,7 @@ class Settings(FetchSettings):
     )
     upstream_model: str = Field("", description="Model to ask it for; empty: its only one.")
     upstream_api_key: SecretStr | None = Field(None, description="Key that it wants.")
+    upstream_api_key_file: Path | None = Field(None, description="File that holds that key.")
     upstream_concurrency: int = Field(
         16, ge=1, le=4096, description="Requests that a worker keeps running there."
     )
@@ -109,6 +113,7 @@ class Settings(FetchSettings):
     queue_sentinel_password: SecretStr | None = Field(
         None, description="Password that the Sentinels themselves want."
     )
+    queue_sentinel_password_file: Path | None = Field(None, description="File that holds it.")
     queue_tls_ca: Path | None = Field(
         None, description="Authority (PEM) to trust for rediss://; unset: the system's."
     )
@@ -187,6 +192,7 @@ class Settings(FetchSettings):
         None, description="Key id for the bucket; unset: environment, web identity or instance."
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
+    s3_secret_access_key_file: Path | None = Field(None, description="File that holds it.")
 
     max_body_bytes: int = Field(20 * 2**20, ge=1024, description="Largest request body.")
     max_inflight_bytes: int = Field(
@@ -398,13 +404,12 @@ class Settings(FetchSettings):
         address = parse_blob_address(self.blob_store or str(self.data_dir / "blobs"))
         if address.bucket is None:
             return replace(address, max_bytes=self.blob_max_bytes)
-        secret = self.s3_secret_access_key
         bucket = replace(
             address.bucket,
             endpoint=self.s3_endpoint,
             region=self.s3_region,
             key_id=self.s3_access_key_id,
-            secret=None if secret is None else secret.get_secret_value(),
+            secret=self.secret_of("s3_secret_access_key"),
         )
         return replace(address, bucket=bucket)
 
@@ -444,7 +449,7 @@ class Settings(FetchSettings):
             self.queue_username or None,
             _secret(self.queue_password),
             self.queue_password_file,
-            _secret(self.queue_sentinel_password),
+            self.secret_of("queue_sentinel_password"),
         )
         tls = Tls(self.queue_tls_ca, self.queue_tls_cert, self.queue_tls_key, self.queue_tls_verify)
         return parse_address(self.queue_url, login, tls)
@@ -466,6 +471,26 @@ class Settings(FetchSettings):
             blob_ttl_s=self.blob_ttl_s,
             max_deliveries=self.max_deliveries,
         )
+
+    def secret_of(self, name: str) -> str | None:
+        """Return a secret setting, or what the file of ``name``_file holds.
+
+        Raises SettingsError for a file without a secret, or where both are set.
+        """
+        own, file = _secret(getattr(self, name)), getattr(self, f"{name}_file")
+        if file is None:
+            return own
+        if own is not None:
+            raise SettingsError(f"{name} and {name}_file are set; keep one of them")
+        try:
+            return read_secret_file(file)
+        except AccessSetupError as error:
+            raise SettingsError(f"{name}_file: {error}") from error
+
+    def check_door(self) -> None:
+        """Raise SettingsError where a door opened by these settings would let the wrong ones in."""
+        if fault := self.door_fault(self.host):
+            raise SettingsError(fault)
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables from which a child process reads these same settings."""
@@ -545,6 +570,8 @@ def _explain(error: Any) -> str:
 
 _UNTOLD = frozenset(
     {
+        "jwt_secret",
+        "api_key",
         "upstream_api_key",
         "upstream_url",
         "queue_url",

@@ -21,6 +21,26 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "对回答格式的约束(JSON schema、正则表达式或选项列表)有误或过于复杂。",
         "改正说明中指出的关键字或位置，或简化约束。",
     ),
+    "unauthorized": (
+        "请求没有携带 API 密钥或令牌，或携带的在此无效。",
+        "发送有效的密钥或令牌:`Authorization: Bearer KEY`；`forebay keys` 可创建密钥。",
+    ),
+    "forbidden": (
+        "调用者身份已知，但无权这样做：说明中指出了所需的权限或限制。",
+        "使用拥有说明中所指权限的密钥，或只请求该密钥允许的内容。",
+    ),
+    "address_not_allowed": (
+        "客户端地址不在允许的列表中。",
+        "从允许的网络访问；管理员请检查 allow_... 设置和 trusted_proxies。",
+    ),
+    "keys_unavailable": (
+        "无法从签发者获取用于验证令牌的密钥。",
+        "等待 Retry-After 给出的时间；管理员请检查 jwt_jwks_url 是否可用。",
+    ),
+    "key_not_found": (
+        "没有这个 API 密钥：从未创建，或已失效。",
+        "检查编号；`forebay keys list` 会列出所有密钥。",
+    ),
     "model_not_found": (
         "请求指定的模型不在此处提供。",
         "使用 GET /v1/models 列出的名称。",

@@ -9,15 +9,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from forebay import __version__
+from forebay.access.opening import open_access
 from forebay.admission.fetch import FetchBounds, PictureFetcher
 from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
-from forebay.api import chat, compat, health, infer, models, multimodal, tasks
+from forebay.api import admin, chat, compat, health, infer, models, multimodal, tasks
+from forebay.api.cors import add_cors
 from forebay.api.error_forms import install_error_forms
 from forebay.api.load import LoadGauge
+from forebay.api.middleware.access import AccessMiddleware
 from forebay.api.middleware.access_log import AccessLogMiddleware
 from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
@@ -60,15 +63,18 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
-    for route in (chat, tasks, infer, multimodal, models, compat, health):
+    for route in (chat, tasks, infer, multimodal, models, compat, health, admin):
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
-    # last resort's answer, and a body over the limit is an error of the route that reads it
+    # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
+    # the route that reads it, which only callers who may come in do
     app.add_middleware(
         BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes, held=services.held
     )
+    app.add_middleware(AccessMiddleware, gate=services.gate, metrics=services.metrics)
+    add_cors(app, services.settings)
     app.add_middleware(LastResortMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
     app.add_middleware(RequestIdMiddleware)
@@ -83,11 +89,13 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         ProfileError: the model's folder cannot be read.
         PromptsError: the folder of prompt templates cannot be used.
         ValueError: no queue_url is set.
-        SettingsError: the file of the webhooks' secrets cannot be read.
+        SettingsError: the file of the webhooks' secrets cannot be read, or anyone could come in.
+        AccessSetupError: a key or secret of those who may come in cannot be used.
         QueueSetupError, QueueUnavailableError: the queue's server cannot be used.
     """
     if settings.queue_url is None:
         raise ValueError("the API needs queue_url: the queue that it fills")
+    settings.check_door()
     profile = model_profile(settings)
     prompts = PromptBook.from_folder(settings.prompts_folder)
     # stopped in the reverse order: no decoder outlives the app, no reader its connection
@@ -119,6 +127,13 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
             for one in opened.places
         ]
+        access = await stack.enter_async_context(
+            open_access(
+                settings.access_setup(settings.data_dir, settings.host),
+                opened.access,
+                settings.queue_name,
+            )
+        )
         secrets = settings.webhook_secrets()
         if secrets:
             await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
@@ -142,6 +157,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
                 held=held,
                 fetcher=picture_fetcher(settings, held) if settings.fetch_urls else None,
                 prompts=prompts,
+                access=access,
             )
         )
 
@@ -191,6 +207,8 @@ def door_settings(settings: Settings) -> DoorSettings:
         answer_timeout_s=settings.answer_timeout_s,
         reuse_answers=settings.answer_cache_s > 0,
         share_answers=settings.answer_cache_shared,
+        cors_origins=settings.cors_origins,
+        cors_credentials=settings.cors_credentials,
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from forebay.access.caller import Caller
 from forebay.api import sse
 from forebay.api.chat_form import ChatForm, chat_sampling, read_chat_form, to_ask
 from forebay.api.chat_objects import completion
 from forebay.api.chat_stream import chat_events
-from forebay.api.dependencies import ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go, read_body
@@ -39,10 +40,10 @@ class _Asked:
 
 
 @router.post("/v1/chat/completions", openapi_extra=_DOCS)
-async def chat_completions(request: Request, services: ServicesOf) -> Response:
+async def chat_completions(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Answer a conversation that may hold pictures."""
     arrived = time.monotonic()
-    asked = await _take(request, services)
+    asked = await _take(request, services, caller)
     let_go(request)
     taken = asked.taken
     task_id = taken.enqueued.task_id
@@ -62,7 +63,7 @@ async def chat_completions(request: Request, services: ServicesOf) -> Response:
     return JSONResponse(completion(record), headers=taken.headers)
 
 
-async def _take(request: Request, services: Services) -> _Asked:
+async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
     body = await read_body(request)
     form = read_chat_form(body)
@@ -72,5 +73,5 @@ async def _take(request: Request, services: Services) -> _Asked:
         idempotency=idempotency_of(request, [body]),
         cache=cache_wishes(request.headers),
     )
-    taken = Taken(await submit(services, ask), lasting=ask.idempotency is not None)
+    taken = Taken(await submit(services, ask, caller), lasting=ask.idempotency is not None)
     return _Asked(taken, bool(form.stream), form.n or 1, form.include_usage)

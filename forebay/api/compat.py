@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.answers import elapsed_ms, failure_of
-from forebay.api.dependencies import ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.own_tasks import own_task
 from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.route_docs import form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
-from forebay.core.errors import InvalidRequestError, MissingPartError, TaskNotFoundError
+from forebay.core.errors import InvalidRequestError, MissingPartError
 from forebay.core.request import PRIORITY_FORMS, Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
 
@@ -34,7 +35,9 @@ _FORM = form_body(
 
 
 @router.post("/predict", openapi_extra=_FORM)
-async def predict(request: Request, response: Response, services: ServicesOf) -> dict[str, Any]:
+async def predict(
+    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> dict[str, Any]:
     """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue.
 
     A list is a field sent several times; an object is JSON.
@@ -54,7 +57,8 @@ async def predict(request: Request, response: Response, services: ServicesOf) ->
         raise MissingPartError("Missing image or prompt")
     turn = Turn(Role.USER, (RawPicture(content, lossless=lossless), prompt))
     cache = cache_wishes(request.headers)
-    enqueued = await submit(services, Ask((turn,), sampling, priority=priority, cache=cache))
+    ask = Ask((turn,), sampling, priority=priority, cache=cache)
+    enqueued = await submit(services, ask, caller)
     response.headers.update(cache_header(enqueued))
     return {
         "status": "submitted",
@@ -64,14 +68,11 @@ async def predict(request: Request, response: Response, services: ServicesOf) ->
 
 
 @router.get("/result")
-async def result(services: ServicesOf, task_id: str = "") -> dict[str, Any]:
+async def result(services: ServicesOf, caller: CallerOf, task_id: str = "") -> dict[str, Any]:
     """Return a task's answer, or that it is pending."""
     if not task_id:
         raise MissingPartError("Missing task_id")
-    record = await services.queue.get(TaskId(task_id))
-    if record is None:
-        raise TaskNotFoundError(f"No such task: {task_id[:64]}. Results expire.")
-    return _result(record)
+    return _result(await own_task(services, caller, TaskId(task_id)))
 
 
 def _result(record: TaskRecord) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from forebay.core.errors import (
     InvalidRequestError,
     MissingPartError,
     NoSuchRouteError,
+    NotAuthenticatedError,
     QueueUnavailableError,
 )
 
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _OPENAI_PATHS = "/v1/"
 _DEFAULT_RETRY_AFTER_S = 1
+_REALM = 'Bearer realm="forebay"'
 
 
 def error_response(path: str, error: ForebayError, status: int | None = None) -> Response:
@@ -34,6 +36,9 @@ def error_response(path: str, error: ForebayError, status: int | None = None) ->
     if error.retryable or error.retry_after is not None:
         wait = error.retry_after or _DEFAULT_RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if isinstance(error, NotAuthenticatedError):
+        # RFC 6750: without credentials nothing is said to be wrong with them
+        headers["WWW-Authenticate"] = _REALM + (', error="invalid_token"' if error.given else "")
     return JSONResponse(form(error), status_code=status or error.status, headers=headers)
 
 

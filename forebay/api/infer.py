@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from forebay.access.caller import Caller
 from forebay.api.answers import elapsed_ms
-from forebay.api.dependencies import ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go
@@ -22,12 +23,12 @@ router = APIRouter(tags=["infer"])
 
 
 @router.post("/v1/infer", openapi_extra=question_docs(QuestionForm))
-async def infer(request: Request, services: ServicesOf) -> Response:
+async def infer(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Answer a question about a picture: JSON, multipart, or the picture's file as the body.
 
     Beside a file the fields are in the query, and the prompt there or in `X-Prompt`.
     """
-    taken = await _take(request, services)
+    taken = await _take(request, services, caller)
     let_go(request)
     record = await taken.answer(request, services)
     if record is None:
@@ -35,12 +36,12 @@ async def infer(request: Request, services: ServicesOf) -> Response:
     return JSONResponse(_answer(record), headers=taken.headers)
 
 
-async def _take(request: Request, services: Services) -> Taken:
+async def _take(request: Request, services: Services, caller: Caller) -> Taken:
     """Submit what is asked; nothing of the body is kept."""
     question = await read_question(request, QuestionForm)
     sampling = await sampling_params(question.form, services.settings)
     ask = question.ask(sampling, question.form.prompt)
-    return Taken(await submit(services, ask), lasting=ask.idempotency is not None)
+    return Taken(await submit(services, ask, caller), lasting=ask.idempotency is not None)
 
 
 def _answer(record: TaskRecord) -> dict[str, Any]:

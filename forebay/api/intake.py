@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from forebay.access.caller import Caller
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
 from forebay.admission.held import Hold
@@ -16,7 +17,6 @@ from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
 from forebay.core.request import (
-    DEFAULT_TENANT,
     Cost,
     ImagePart,
     InferenceRequest,
@@ -70,20 +70,21 @@ class Ask:
     cache: CacheWishes = field(default_factory=CacheWishes)
 
 
-async def submit(services: Services, ask: Ask) -> Enqueued:
-    """Take ``ask`` in; it is in the queue when this returns, and nowhere when this raises.
+async def submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
+    """Take ``ask`` in for ``caller``; it is in the queue at the end, and nowhere when this raises.
 
     Raises:
         ForebayError: of the request's own fault, or of the queue's state. Nothing was enqueued.
     """
     try:
-        return await _submit(services, ask)
+        return await _submit(services, ask, caller)
     except ForebayError as error:
         services.metrics.refused.labels(error.code).inc()
         raise
 
 
-async def _submit(services: Services, ask: Ask) -> Enqueued:
+async def _submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
+    ask = replace(ask, priority=caller.priority(ask.priority))
     if ask.model is not None and not services.profile.knows(ask.model):
         raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
     parts = [part for turn in ask.turns for part in turn.parts]
@@ -93,7 +94,7 @@ async def _submit(services: Services, ask: Ask) -> Enqueued:
         raise too_many
     with services.held.hold() as hold:
         raw = await _with_bytes(services, ask, parts, hold)
-        return await _enter(services, ask, texts, raw)
+        return await _enter(services, ask, caller, texts, raw)
 
 
 async def _with_bytes(
@@ -124,33 +125,48 @@ async def _admit(
 
 
 async def _enter(
-    services: Services, ask: Ask, texts: Sequence[str], raw: Sequence[RawPicture]
+    services: Services,
+    ask: Ask,
+    caller: Caller,
+    texts: Sequence[str],
+    raw: Sequence[RawPicture],
 ) -> Enqueued:
     priced = [_price(services, picture) for picture in raw]
     cost = await _admit(services, ask, texts, priced)
-    # only what is admitted is decoded
-    stored = await _store_all(services, raw, priced)
-    request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
-    task = NewTask(
-        TaskId(uuid.uuid4().hex),
-        request,
-        cost,
-        priority=ask.priority,
-        deadline_s=ask.deadline_s,
-        delay_s=ask.delay_s,
-        idempotency=ask.idempotency,
-        webhook_url=ask.webhook_url,
-        metadata=ask.metadata,
-        same=same_answer(request, DEFAULT_TENANT, ask.cache, services.settings),
-        held=services.holds_pictures,
-    )
-    enqueued = await services.queue.enqueue(task)
+    async with services.gate.spending(caller, cost.total) as bill:
+        # only what is admitted is decoded
+        stored = await _store_all(services, raw, priced)
+        enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+        # an answer that is there, or that another task computes, costs nobody anything
+        bill.void = not enqueued.fresh or enqueued.reuse is not None
     services.metrics.admitted.inc()
     if enqueued.fresh and enqueued.reuse is not None:
         services.metrics.answers_reused.labels(enqueued.reuse.value).inc()
     services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
     services.metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
     return enqueued
+
+
+def _task(
+    services: Services, ask: Ask, caller: Caller, cost: Cost, stored: Sequence[ImagePart]
+) -> NewTask:
+    request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
+    return NewTask(
+        TaskId(uuid.uuid4().hex),
+        request,
+        cost,
+        tenant=caller.tenant,
+        priority=ask.priority,
+        deadline_s=ask.deadline_s,
+        delay_s=ask.delay_s,
+        weight=caller.allowance.weight,
+        quota=caller.quota,
+        idempotency=ask.idempotency,
+        webhook_url=ask.webhook_url,
+        metadata=ask.metadata,
+        same=same_answer(request, caller.tenant, ask.cache, services.settings),
+        held=services.holds_pictures,
+    )
 
 
 def _check_text(texts: Sequence[str]) -> None:

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
+from forebay.access.caller import Caller
 from forebay.api.answers import elapsed_ms
-from forebay.api.dependencies import ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go
@@ -54,12 +55,12 @@ class _Asked:
 
 
 @router.post("/v1/multimodal/inference", openapi_extra=question_docs(MultimodalForm))
-async def inference(request: Request, services: ServicesOf) -> Response:
+async def inference(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Answer a question about a picture; a review prompt with a result, its reasons and confidence.
 
     `image` is a URL, a data URL or base64.
     """
-    asked = await _take(request, services)
+    asked = await _take(request, services, caller)
     let_go(request)
     record = await asked.taken.answer(request, services)
     if record is None:
@@ -70,7 +71,7 @@ async def inference(request: Request, services: ServicesOf) -> Response:
     return JSONResponse(_envelope(record, asked.form), headers=headers)
 
 
-async def _take(request: Request, services: Services) -> _Asked:
+async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
     question = await read_question(request, MultimodalForm)
     prompt = question.form.prompt
@@ -83,7 +84,7 @@ async def _take(request: Request, services: Services) -> _Asked:
         sampling = replace(sampling, constraint=form.constraint(), logprobs=ALTERNATIVES)
     check_logprobs(sampling)
     ask = question.ask(sampling, text)
-    taken = Taken(await submit(services, ask), lasting=ask.idempotency is not None)
+    taken = Taken(await submit(services, ask, caller), lasting=ask.idempotency is not None)
     return _Asked(taken, template.name if template else None, form)
 
 

@@ -64,9 +64,10 @@ def _inline(part: Any, definitions: Schema) -> Any:
 
 
 def _page(description: Schema) -> str:
+    named = description.get("components", {}).get("schemas", {})
     routes = "".join(
         _route(method, path, route)
-        for path, methods in description["paths"].items()
+        for path, methods in _inline(description["paths"], named).items()
         for method, route in methods.items()
     )
     return (
@@ -92,6 +93,8 @@ def _rows(route: Schema) -> Iterator[str]:
         yield _row(field["name"], field["in"], field["schema"], required=field.get("required"))
     for media_type, content in route.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
+        if "anyOf" in schema:  # a body that may be left out
+            schema = next(one for one in schema["anyOf"] if "properties" in one)
         if "properties" not in schema:
             yield _row("(the body)", media_type, schema, required=True)
         for name, field in schema.get("properties", {}).items():

@@ -45,6 +45,7 @@ async def _serve(settings: Settings, listen_fd: int | None) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # who may say where a client is: trusted_proxies
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from forebay.access.gate import Gate
+from forebay.access.opening import Access
 from forebay.admission.fetch import PictureFetcher
 from forebay.admission.held import HeldBytes
 from forebay.admission.images import ImageNormaliser
@@ -38,6 +40,8 @@ class DoorSettings:
     """Between two comments that keep a silent event stream open."""
     send_timeout_s: float = 30.0
     """A client that does not read its event stream for so long is dropped."""
+    cors_origins: tuple[str, ...] = ()
+    cors_credentials: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,10 @@ class Services:
     fetcher: PictureFetcher | None = None
     """Pictures by URL; None: they are not fetched here."""
     prompts: PromptBook = field(default_factory=PromptBook)
+    access: Access | None = None
+    """None: anyone may come in, and there are no keys; for a door within a test or a bench."""
+
+    @property
+    def gate(self) -> Gate:
+        """What callers pass."""
+        return self.access.gate if self.access else Gate()

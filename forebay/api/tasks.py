@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse, Response
 from forebay.api import sse
 from forebay.api.answers import answered, await_end
 from forebay.api.chat_objects import completion
-from forebay.api.dependencies import ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.intake import submit
+from forebay.api.own_tasks import own_task
 from forebay.api.preferences import REPLAYED_HEADER, preferred_wait_s
 from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.services import Services
@@ -24,9 +25,9 @@ from forebay.api.task_docs import NEW_TASK_DOCS
 from forebay.api.task_events import nothing_follows, task_events
 from forebay.api.task_form import read_task
 from forebay.api.task_object import task_object, task_urls
-from forebay.core.errors import InvalidRequestError, TaskEndedError, TaskNotFoundError
+from forebay.core.errors import InvalidRequestError, TaskEndedError
 from forebay.core.lifecycle import State
-from forebay.core.request import DEFAULT_TENANT, TaskId
+from forebay.core.request import TaskId
 from forebay.queue.ports import STREAM_START, Listing, StreamId, TaskRecord
 from forebay.queue.token_stream import check_stream_id
 
@@ -63,7 +64,7 @@ _LISTINGS: Final = {
 
 
 @router.post("", openapi_extra=NEW_TASK_DOCS)
-async def create_task(request: Request, services: ServicesOf) -> Response:
+async def create_task(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """Take a request into the queue: 202 with the task, its place and where to follow it.
 
     With `Prefer: wait=N` the answer comes within N seconds as 200 with the finished task, else as
@@ -73,7 +74,7 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
     if ask.webhook_url is not None:
         ask = replace(ask, webhook_url=services.webhooks.accept(ask.webhook_url))
     ask = replace(ask, cache=cache_wishes(request.headers))
-    enqueued = await submit(services, ask)
+    enqueued = await submit(services, ask, caller)
     wait_s = preferred_wait_s(request)
     headers = cache_header(enqueued)
     if not enqueued.fresh:
@@ -85,7 +86,7 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
             await unless_gone(request.receive, _wait(services, enqueued.task_id, wait_s))
         except ClientGoneError:  # the task goes on: it was made to be asked for later
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-    record = await _found(services, enqueued.task_id)
+    record = await own_task(services, caller, enqueued.task_id)
     known = record.state.final or not enqueued.fresh
     return _task_response(request, record, status=200 if known else 202, headers=headers)
 
@@ -94,6 +95,7 @@ async def create_task(request: Request, services: ServicesOf) -> Response:
 async def list_tasks(
     request: Request,
     services: ServicesOf,
+    caller: CallerOf,
     state: ListedState = ListedState.QUEUED,
     limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 20,
     cursor: Annotated[str, Query(max_length=1000)] = "",
@@ -104,29 +106,33 @@ async def list_tasks(
     """
     try:
         page = await services.operator.list_tasks(
-            state.listing, cursor=cursor, limit=limit, tenant=DEFAULT_TENANT
+            state.listing, cursor=cursor, limit=limit, tenant=caller.tenant
         )
     except ValueError as error:
         raise InvalidRequestError(
             "cursor must be the next_cursor of a page", param="cursor"
         ) from error
-    own = [one for one in page.tasks if one.tenant == DEFAULT_TENANT]
+    own = [one for one in page.tasks if one.tenant == caller.tenant]
     found = [task_object(record, root=_root(request)) for record in own]
     body = {"object": "list", "data": found, "next_cursor": page.cursor or None}
     return JSONResponse(body, headers=_UNCACHED)
 
 
 @router.get("/{task_id}")
-async def get_task(task_id: str, request: Request, services: ServicesOf) -> Response:
+async def get_task(
+    task_id: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Response:
     """Return the task: where it stands, and at its end its output or its error."""
-    record = await _found(services, TaskId(task_id))
+    record = await own_task(services, caller, TaskId(task_id))
     return _task_response(request, record, status=200)
 
 
 @router.get("/{task_id}/result")
-async def task_result(task_id: str, request: Request, services: ServicesOf) -> Response:
+async def task_result(
+    task_id: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Response:
     """Return the answer as a chat completion, or its error; 202 until there is either."""
-    record = await _found(services, TaskId(task_id))
+    record = await own_task(services, caller, TaskId(task_id))
     if not record.state.final:
         return _task_response(request, record, status=202)
     return JSONResponse(completion(answered(record)), headers=_UNCACHED)
@@ -134,10 +140,13 @@ async def task_result(task_id: str, request: Request, services: ServicesOf) -> R
 
 @router.delete("/{task_id}")
 @router.post("/{task_id}/cancel")
-async def cancel_task(task_id: str, request: Request, services: ServicesOf) -> Response:
+async def cancel_task(
+    task_id: str, request: Request, services: ServicesOf, caller: CallerOf
+) -> Response:
     """End a task: 200 when it is cancelled, 202 while a worker drops it, 409 when it had ended."""
+    await own_task(services, caller, TaskId(task_id))
     await services.queue.cancel(TaskId(task_id))
-    record = await _found(services, TaskId(task_id))
+    record = await own_task(services, caller, TaskId(task_id))
     if record.state.final and record.state is not State.CANCELLED:
         raise TaskEndedError(f"the task {task_id} has ended already: it is {record.state.value}")
     return _task_response(request, record, status=200 if record.state.final else 202)
@@ -148,6 +157,7 @@ async def follow_task(
     task_id: str,
     request: Request,
     services: ServicesOf,
+    caller: CallerOf,
     starting_after: Annotated[str | None, Query(max_length=50)] = None,
 ) -> Response:
     """Follow the task by server-sent events, from its place in the queue to its end.
@@ -156,7 +166,7 @@ async def follow_task(
     `starting_after`, and hears what followed; 204 where nothing will.
     """
     after = _place(request.headers.get("Last-Event-ID") or starting_after)
-    record = await _found(services, TaskId(task_id))
+    record = await own_task(services, caller, TaskId(task_id))
     if record.state.final and await nothing_follows(services, record.task_id, after):
         return Response(status_code=204)  # an EventSource comes back until it is told so
     return sse.EventStreamResponse(
@@ -178,13 +188,6 @@ async def _wait(services: Services, task_id: TaskId, wait_s: int) -> None:
             await await_end(services, task_id)
     except TimeoutError:
         return
-
-
-async def _found(services: Services, task_id: TaskId) -> TaskRecord:
-    record = await services.queue.get(task_id)
-    if record is None:
-        raise TaskNotFoundError(f"No such task: {task_id[:64]}. Results expire.")
-    return record
 
 
 def _task_response(

@@ -69,11 +69,10 @@ def upstream_engine(settings: Settings) -> UpstreamEngine:
 def upstream_address(settings: Settings) -> Address:
     """Return where the upstream is, and how long to wait for it."""
     assert settings.upstream_url is not None
-    key = settings.upstream_api_key
     return Address(
         settings.upstream_url,
         settings.upstream_model,
-        key.get_secret_value() if key else "",
+        settings.secret_of("upstream_api_key") or "",
         connect_s=settings.upstream_connect_s,
         idle_s=settings.upstream_idle_s,
     )

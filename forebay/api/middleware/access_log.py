@@ -1,4 +1,7 @@
-"""One log line and one count a request: method, path, status, time, size. Never what was asked."""
+"""One log line and one count a request: method, path, status, time, size, caller.
+
+Never what was asked.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forebay.api.middleware.access import CALLER
 from forebay.ops.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -49,6 +53,7 @@ class AccessLogMiddleware:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         self._metrics.requests.labels(route, scope["method"], str(seen["status"])).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+        caller = scope.get("state", {}).get(CALLER)
         write = log.debug if scope["path"] in _QUIET else log.info
         write(
             "request",
@@ -57,4 +62,5 @@ class AccessLogMiddleware:
             status=seen["status"],
             ms=round(seconds * 1000, 1),
             bytes_out=seen["bytes_out"],
+            caller=caller.name if caller else None,
         )
