@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,12 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack(folder: Path, model: str = "demo") -> Iterator[RunningStack]:
+def running_stack(
+    folder: Path, model: str = "demo", sets: Sequence[str] = ()
+) -> Iterator[RunningStack]:
     """Run ``forebay serve`` on a free port until the block ends, stopped in order.
 
-    ``model``: a checkpoint folder, or the built-in one.
+    ``model``: a checkpoint folder, or the built-in one. ``sets``: settings, as ``key=value``.
 
     Raises:
         StackNotReadyError: it did not start.
@@ -45,6 +47,7 @@ def running_stack(folder: Path, model: str = "demo") -> Iterator[RunningStack]:
     stack = RunningStack(f"http://127.0.0.1:{port}/", folder / "data", folder / "serve.log")
     command = [str(Path(sys.executable).parent / "forebay"), "serve", "--port", str(port)]
     command += ["--data-dir", str(stack.data_dir), "--model", model]
+    command += [part for one in sets for part in ("--set", one)]
     environment = {key: val for key, val in os.environ.items() if not key.startswith("FOREBAY_")}
     environment["FOREBAY_CONFIG"] = ""
     with stack.log.open("wb") as output:

@@ -1,6 +1,8 @@
 // @ts-check
 /** The server's public API, as any client uses it. Addresses are relative: a prefix may be in front. */
 
+import { askForKey, currentKey } from "./key.js";
+
 /** How long a small look at the server may take. An answer has no such limit: it waits its turn. */
 const LOOK_MS = 8_000;
 
@@ -62,9 +64,12 @@ export async function cancelTask(taskId) {
   await request(`v1/tasks/${encodeURIComponent(taskId)}`, { method: "DELETE", keepalive: true });
 }
 
-/** @returns {Promise<string>} the name of the model that is served, or "" when none is listed */
-export async function modelName() {
-  const response = await request("v1/models", { signal: AbortSignal.timeout(LOOK_MS) });
+/**
+ * @param {boolean} insists ask for a key even after a "not now"
+ * @returns {Promise<string>} the name of the model that is served, or "" when none is listed
+ */
+export async function modelName(insists) {
+  const response = await request("v1/models", {}, { limitMs: LOOK_MS, insists });
   const body = await response.json();
   return body.data?.[0]?.id ?? "";
 }
@@ -106,18 +111,27 @@ export async function fetchSample(sample) {
 }
 
 /**
+ * Where the server wants a key, the person is asked for one.
  * @param {string} path
  * @param {RequestInit} init
+ * @param {{limitMs?: number, insists?: boolean}} [how] `insists`: ask for a key even after a "not now"
  * @returns {Promise<Response>} a response that is a success
  */
-async function request(path, init) {
+async function request(path, init, { limitMs = 0, insists = true } = {}) {
+  const key = currentKey();
+  const headers = new Headers(init.headers);
+  if (key) headers.set("authorization", `Bearer ${key}`);
+  const signal = limitMs ? AbortSignal.timeout(limitMs) : init.signal;
   let response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(path, { ...init, headers, signal });
   } catch (error) {
     throw asApiError(error, "");
   }
   if (response.ok) return response;
+  if (response.status === 401 && (await askForKey(key, insists))) {
+    return request(path, init, { limitMs, insists });
+  }
   throw await refusal(response);
 }
 

@@ -5,6 +5,7 @@ import { Answer } from "./answer.js";
 import { fetchSample, submitTask } from "./api.js";
 import { actionButton, byId, listItem } from "./dom.js";
 import { applyWords, chooseLanguage, exampleQuestions, text } from "./i18n.js";
+import { followKeyDialog } from "./key.js";
 import { Picture } from "./picture.js";
 import { Samples } from "./samples.js";
 import { recallHere, rememberHere } from "./memory.js";
@@ -161,6 +162,7 @@ function speak(language) {
 
 function start() {
   followTheme(byId("theme", HTMLButtonElement));
+  followKeyDialog();
   applyWords();
   showExamples();
   refreshSend();

@@ -16,9 +16,12 @@ export class Status {
   /** @type {"unknown" | "ready" | "waiting" | "gone"} */
   #state = "unknown";
 
-  /** @returns {Promise<string>} the model's name, asked for once. Throws ApiError. */
-  async model() {
-    this.#model ||= await modelName();
+  /**
+   * @param {boolean} [wanted] a person waits for it: a key that lacks is asked for again
+   * @returns {Promise<string>} the model's name, asked for once. Throws ApiError.
+   */
+  async model(wanted = true) {
+    this.#model ||= await modelName(wanted);
     return this.#model;
   }
 
@@ -42,7 +45,7 @@ export class Status {
   async #look() {
     const state = await readiness();
     if (state === "gone") this.#model = ""; // another server may answer next
-    else await this.model().catch(() => ""); // it is asked for again with the next question
+    else await this.model(false).catch(() => ""); // it is asked for again with the next question
     this.#state = state;
     this.render();
   }
