@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
+from forebay.access.opening import Access
 from forebay.admission.fetch import PictureFetcher
 from forebay.admission.held import HeldBytes
-from forebay.access.opening import Access
 from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
