@@ -1,7 +1,7 @@
 """Who takes part in the comparison of queues, and how each one's worker is started.
 
-Every worker is one process. Each has the concurrency with which it was fastest on no-op tasks on
-the machine at hand, its documented default among those tried; ``about`` says which.
+Every worker is one process. Each has the concurrency that is its default, or a setting that its own
+documentation names as the faster one; ``about`` says which.
 """
 
 from __future__ import annotations
