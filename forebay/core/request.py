@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, NewType, Self
 
@@ -194,6 +194,7 @@ class SamplingParams:
 
 
 _PLAIN = {one.name: one.default for one in fields(SamplingParams)}
+_PLAIN_SAMPLING = SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class InferenceRequest:
 
     model: str
     messages: tuple[Message, ...]
-    sampling: SamplingParams = field(default_factory=SamplingParams)
+    sampling: SamplingParams = _PLAIN_SAMPLING
 
     @property
     def images(self) -> tuple[ImagePart, ...]:

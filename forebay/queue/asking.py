@@ -6,7 +6,9 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 
 async def ask(redis: Redis, *words: str | float | bytes) -> Any:
@@ -21,6 +23,8 @@ async def ask(redis: Redis, *words: str | float | bytes) -> Any:
     connection = await pool.get_connection()
     try:
         packed = pack_command(words)  # type: ignore[arg-type]  # its stub has a tuple of one
+        if type(connection).read_response is AbstractConnection.read_response:
+            return await _exchange(connection, packed)
         await connection.send_packed_command(packed, check_health=False)
         return await connection.read_response()
     except RedisConnectionError:
@@ -28,3 +32,23 @@ async def ask(redis: Redis, *words: str | float | bytes) -> Any:
     finally:
         await pool.release(connection)
     return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def _exchange(connection: Any, packed: bytes) -> Any:
+    """Do what the connection's own methods do, without their five coroutines more.
+
+    A connection carries one command at a time, so there is nothing to drain: the reply says that
+    all was read.
+    """
+    try:
+        connection._writer.write(packed)  # noqa: SLF001
+        reply = await connection._parser.read_response()  # noqa: SLF001
+    except OSError as error:
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError(f"the connection broke: {error}") from error
+    except BaseException:
+        await connection.disconnect(nowait=True)  # a late reply must not be the next one's
+        raise
+    if isinstance(reply, ResponseError):
+        raise reply
+    return reply

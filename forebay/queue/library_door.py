@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
 
 from redis.exceptions import OutOfMemoryError
 
 from forebay.core.request import TaskId
 from forebay.queue.functions import Functions, by_name
-from forebay.queue.ports import NewTask
+from forebay.queue.limits import QueueLimits
+from forebay.queue.ports import NewTask, Quota
+from forebay.queue.schema import Keys
+
+MOST_QUOTAS_KNOWN: Final = 1000
+"""Tenants' own quotas whose form is kept: few differ."""
 
 
 class Verdict(NamedTuple):
@@ -72,9 +80,13 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class DoorLibrary(Functions):
     """The door's functions."""
 
+    def __init__(self, redis: Redis, keys: Keys, limits: QueueLimits) -> None:
+        super().__init__(redis, keys, limits)
+        self._caps = lru_cache(MOST_QUOTAS_KNOWN)(self._bounds)
+
     async def enqueue(self, task: NewTask, request: str) -> Verdict:
         """Take a task, or say why not. Raises OutOfMemoryError where it is not there yet."""
-        known = _to_json(self._form(task))
+        known = self._known(task)
         try:
             reply = await self._call("enqueue", task.task_id, request, known)
         except OutOfMemoryError:
@@ -88,25 +100,21 @@ class DoorLibrary(Functions):
         _, where, position, eta_ms, fresh, reuse = reply
         return Verdict("ok", where, 0, 0, position, eta_ms, bool(fresh), reuse)
 
-    def _form(self, task: NewTask) -> dict[str, Any]:
-        """Return what the function is told by name; what is None is not told at all."""
-        limits, quota = self._limits, task.quota
-        idem, same = task.idempotency, task.same
+    def _known(self, task: NewTask) -> str:
+        """Return what the function is told by name; what was not asked for is not told at all."""
         form = {
             "tenant": task.tenant,
             "priority": int(task.priority),
             "model": task.request.model,
             "cost": task.cost.total,
-            "deadline_ms": _milliseconds(task.deadline_s),
-            "delay_ms": _milliseconds(task.delay_s or None),
-            "weight": None if task.weight == 1 else task.weight,
-            "key": idem and key_digest(idem.key),
-            "digest": idem and idem.digest,
-            "same": same and same.digest,
-            "read": bool(same and same.read) or None,
-            "keep": bool(same and same.keep) or None,
-            "pictures": " ".join(sorted({one.sha256 for one in task.request.images})) or None,
-            "held": task.held or None,
+            **_wishes(task),
+        }
+        return f"{self._caps(task.quota)},{_to_json(form)[1:]}"
+
+    def _bounds(self, quota: Quota) -> str:
+        """Return the bounds on a tenant's tasks as the beginning of that form."""
+        limits = self._limits
+        bounds = {
             "max_tasks": limits.max_waiting,
             "max_tokens": limits.max_waiting_tokens,
             "retry_ms": round(limits.retry_after_s * 1000),
@@ -115,11 +123,9 @@ class DoorLibrary(Functions):
             "holder": None if quota.max_unfinished is None else quota.holder,
             "max_open": quota.max_unfinished,
             "rate": _first(quota.rate_per_s, limits.tenant_rate_per_s),
-            "hook": task.webhook_url,
             "burst": limits.tenant_burst if quota.rate_per_s is None else quota.burst,
-            "metadata": json.dumps(dict(task.metadata)) if task.metadata else None,
         }
-        return {name: value for name, value in form.items() if value is not None}
+        return _to_json(_told(bounds)).removesuffix("}")
 
     async def describe(self, task_id: TaskId) -> Description | None:
         """Return what is known of a task, or None."""
@@ -151,8 +157,36 @@ def key_digest(idempotency_key: str) -> str:
     return hashlib.blake2b(idempotency_key.encode(), digest_size=16).hexdigest()
 
 
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else max(1, round(seconds * 1000))
+def _wishes(task: NewTask) -> dict[str, Any]:
+    """Return what only some tasks ask for. Looked at one by one: most ask for none of it."""
+    wishes: dict[str, Any] = {}
+    if task.deadline_s is not None:
+        wishes["deadline_ms"] = _milliseconds(task.deadline_s)
+    if task.delay_s:
+        wishes["delay_ms"] = _milliseconds(task.delay_s)
+    if task.weight != 1:
+        wishes["weight"] = task.weight
+    if (idem := task.idempotency) is not None:
+        wishes |= {"key": key_digest(idem.key), "digest": idem.digest}
+    if (same := task.same) is not None:
+        wishes |= _told({"same": same.digest, "read": same.read, "keep": same.keep})
+    if images := task.request.images:
+        wishes["pictures"] = " ".join(sorted({one.sha256 for one in images}))
+    if task.held:
+        wishes["held"] = True
+    if task.webhook_url is not None:
+        wishes["hook"] = task.webhook_url
+    if task.metadata:
+        wishes["metadata"] = json.dumps(dict(task.metadata))
+    return wishes
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _told(form: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in form.items() if value is not None and value is not False}
 
 
 def _first(own: float | None, common: float | None) -> float | None:

@@ -67,7 +67,7 @@ class Operation:
     def __init__(self, doing: str, within_s: float | None) -> None:
         self._doing = doing
         self._within_s = within_s
-        self._timeout = asyncio.timeout(within_s or ANSWER_S)
+        self._timeout = asyncio.timeout(within_s)
         self._lines: list[Line] = []
         self._token: Token[Operation | None] | None = None
 

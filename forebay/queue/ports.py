@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType, Protocol
+from typing import Any, Final, NewType, Protocol
 
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
@@ -58,6 +58,9 @@ class Quota:
     max_unfinished: int | None = None
 
 
+UNBOUNDED: Final = Quota()
+
+
 class Reuse(StrEnum):
     """How a task was spared its own run: by an answer kept, or by an equal task in flight."""
 
@@ -98,7 +101,7 @@ class NewTask:
     deadline_s: float | None = None
     delay_s: float = 0.0
     weight: float = 1.0
-    quota: Quota = field(default_factory=Quota)
+    quota: Quota = UNBOUNDED
     idempotency: Idempotency | None = None
     same: SameAnswer | None = None
     webhook_url: str | None = None
@@ -333,7 +336,10 @@ class LeaseHolder(Protocol):
         ...
 
     async def wait_for_work(self, timeout_s: float) -> None:
-        """Return when a task may be waiting, or after ``timeout_s``."""
+        """Return when a task may be waiting, or after ``timeout_s``.
+
+        For a worker whose last claim gave it nothing: others are not told of new work.
+        """
         ...
 
     async def heartbeat(

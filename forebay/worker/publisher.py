@@ -106,9 +106,9 @@ class Publisher:
         """Store results. Storing again is safe: the fence makes the second one void."""
         if not outcomes:
             return
-        stored = await self._persist("finish", lambda: self._queue.finish(outcomes))
+        stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
         for outcome in outcomes:
-            if stored is not None and outcome.task_id in stored:
+            if outcome.task_id in stored:
                 self._count(outcome)
             self._held.drop((outcome.task_id, outcome.fence))
 
