@@ -34,6 +34,7 @@ PARTS: Final = (
     "told.lua",
     "access.lua",
     "door.lua",
+    "turns.lua",
     "worker.lua",
     "operator.lua",
     "register.lua",
@@ -81,7 +82,7 @@ class Functions:
         self._redis = redis
         self._keys = keys
         self._limits = limits
-        self._args = limits.script_args()
+        self._numbers = " ".join(map(str, limits.script_args()))
         self._version, self._source = library_source()
 
     async def load(self) -> None:
@@ -104,7 +105,7 @@ class Functions:
         return await self._fcall(function, args)
 
     async def _fcall(self, function: str, args: Sequence[str | float | bytes]) -> Any:
-        return await ask(self._redis, "FCALL", function, 1, self._keys.meta, *self._args, *args)
+        return await ask(self._redis, "FCALL", function, 1, self._keys.meta, self._numbers, *args)
 
 
 def flat(rows: Sequence[Sequence[str | int]]) -> list[str | int]:

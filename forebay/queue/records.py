@@ -129,10 +129,10 @@ def to_record(task_id: TaskId, found: Description) -> TaskRecord:
         model=fields["model"],
         tenant=Tenant(fields["tenant"]),
         priority=Priority(int(fields["priority"])),
-        created_s=int(fields["created"]) / 1000,
+        created_s=_created_s(fields),
         leased_s=_seconds(fields.get("leased")),
         finished_s=_seconds(fields.get("finished")),
-        deliveries=int(fields["deliveries"]),
+        deliveries=int(fields.get("deliveries", 0)),
         text=found.text if state is State.FINISHED else None,
         finish_reason=reasons[0] if reasons else None,
         usage=_usage_from_text(fields.get("usage")),
@@ -222,6 +222,11 @@ def _usage_from_text(text: str | None) -> Usage | None:
 def _known(milliseconds: int) -> float | None:
     """Read a time for which -1 means that nobody knows it."""
     return milliseconds / 1000 if milliseconds >= 0 else None
+
+
+def _created_s(fields: Mapping[str, str]) -> float:
+    """Return when a task was created; where that is not said, it is when it took its place."""
+    return int(fields["created"]) / 1000 if "created" in fields else int(fields["seq"]) / 1e6
 
 
 def _seconds(milliseconds: str | None) -> float | None:

@@ -154,7 +154,7 @@ class RedisQueue:
         )
 
     async def wait_for_work(self, timeout_s: float) -> None:
-        """Return when work has arrived since the last wait, or after ``timeout_s``.
+        """Return when work has arrived since the last claim that gave nothing, or after a while.
 
         It also returns when a delayed task is due that the last claim knew of.
         """

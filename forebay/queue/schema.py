@@ -24,7 +24,7 @@ KEY_NAMES: dict[str, str] = {
     "dead": "dead",  # ZSET: dead letter -> time of death, ms
     "workers": "workers",  # ZSET: worker -> last sign of life, ms
     "held": "w:",  # SET per worker: tasks that it has leased
-    "claim": "c:",  # STRING per worker: nonce of the last claim that leased something
+    "claim": "c:",  # STRING per worker: nonce of the last claim that leased something, and what
     "idem": "idem:",  # STRING per tenant and idempotency key: task, digest of what was asked
     "rate": "rate:",  # STRING per tenant: when its next task would be exactly on time, ms
     "same": "same:",  # STRING per digest: the task whose answer equal ones may have

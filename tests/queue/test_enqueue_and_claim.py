@@ -208,10 +208,25 @@ async def test_work_given_back_wakes_a_worker(queue: RedisQueue) -> None:
     await queue.enqueue(task("a"))
     await queue.wait_for_work(1)
     (lease,) = await queue.claim("w", 1, PLENTY)
+    assert await queue.claim("idle", 1, PLENTY) == []
     waiting = asyncio.create_task(queue.wait_for_work(30))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await queue.release([held(lease)])
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_finds_nothing_is_woken_while_others_find_enough(queue: RedisQueue) -> None:
+    for name in ("a", "b"):
+        await queue.enqueue(task(name))
+    await queue.wait_for_work(1)
+    assert len(await queue.claim("busy", 1, PLENTY)) == 1  # it does not wait: there is more
+    assert len(await queue.claim("busy", 1, PLENTY)) == 1
+    assert await queue.claim("idle", 1, PLENTY) == []
+    waiting = asyncio.create_task(queue.wait_for_work(30))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await queue.enqueue(task("c"))
     await asyncio.wait_for(waiting, 5)
 
 

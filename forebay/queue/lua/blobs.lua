@@ -35,8 +35,7 @@ ON_ENQUEUE[#ON_ENQUEUE + 1] = function(q, task)
   return nil
 end
 
-local function need(q, id, pictures)
-  redis.call('HSET', key(q, 'task', id), 'pictures', pictures)
+local function need(q, pictures)
   for sha256 in each_picture(pictures) do
     if redis.call('HINCRBY', key(q, 'blobs'), sha256, 1) == 1 then
       redis.call('PERSIST', key(q, 'blob', sha256))
@@ -44,10 +43,9 @@ local function need(q, id, pictures)
   end
 end
 
-ON_KEEP[#ON_KEEP + 1] = function(q, task)
-  if task.pictures then
-    need(q, task.id, task.pictures)
-  end
+ON_KEEP[#ON_KEEP + 1] = function(q, task, fields)
+  with(fields, 'pictures', task.pictures)
+  need(q, task.pictures)
 end
 
 local function need_no_more(q, pictures)

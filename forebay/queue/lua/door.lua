@@ -69,9 +69,8 @@ end
 
 -- The task that an enqueue finds rather than makes: by its id or by its idempotency key.
 local function found(q, task)
-  local there = load(q, task.id)
-  if there.state then
-    return known(q, task.id, there, true)
+  if redis.call('EXISTS', key(q, 'task', task.id)) == 1 then
+    return known(q, task.id, load(q, task.id), true)
   end
   return same_key(q, task)
 end
@@ -89,6 +88,15 @@ local function admitted(q, args)
   return found(q, asked(args)) or {}
 end
 
+-- The counters that enqueue needs, for each level.
+local COUNTERS = {}
+for level = 0, LEVELS - 1 do
+  COUNTERS[level] = {
+    'tasks', 'tokens', 'seq', 'awake', 'work', 'busy', 'drained', 'hungry', 'running',
+    'clock:' .. level, WAITING[level],
+  }
+end
+
 -- args: id, request, and as JSON what else is known of the task (see library_door.py for the names;
 -- what is absent was not asked for). Enqueueing an id again changes nothing, so a retry is safe.
 -- Returns {'ok', id, tasks ahead, ms until the start, fresh, reuse} or a refusal.
@@ -98,6 +106,7 @@ local function enqueue(q, args)
   if reply then
     return reply
   end
+  look_up(q, COUNTERS[task.priority])
   for _, f in ipairs(ON_ENQUEUE) do
     reply = reply or f(q, task)
   end
@@ -113,21 +122,22 @@ local function enqueue(q, args)
     local left = math.ceil(next_ms - q.us / 1000)
     redis.call('SET', key(q, 'rate', task.tenant), next_ms, 'PX', math.max(1, left))
   end
-  local t = keep(q, task)
+  local t = received(q, task)
   if task.delay_ms then
     redis.call('ZADD', key(q, 'delayed'), q.now + task.delay_ms, task.id)
     counted(q, t, 1)
     watch_deadline(q, task.id, t)
+    keep(q, task, t)
     wake(q) -- an idle worker waits no longer than until the next one is due
     return known(q, task.id, t, true)
   end
   join(q, task.id, t)
+  local ahead = position_of_last(q, t)
+  local ms = eta(q, ahead)
+  t.eta = ms >= 0 and ms or nil
+  keep(q, task, t)
   wake(q)
-  reply = known(q, task.id, t, true)
-  if reply[4] >= 0 then
-    redis.call('HSET', key(q, 'task', task.id), 'eta', reply[4])
-  end
-  return reply
+  return { 'ok', task.id, ahead, ms, 1, t.reuse or '' }
 end
 
 -- args: id. Returns {} or {fields and values, tasks ahead, ms until the start, answer}.

@@ -86,37 +86,41 @@ local function forget(q, id, priority, tenant)
   end
 end
 
--- Write a task that has passed the door. `task`: what enqueue was given. Returns it as load() would.
-local function keep(q, task)
+-- A task that has passed the door, as load() would return it. `task`: what enqueue was given.
+local function received(q, task)
   local t = {
     state = 'received', tenant = task.tenant, priority = tostring(task.priority),
     cost = task.cost, seq = next_seq(q), fence = 0, deliveries = 0,
     deadline = task.deadline_ms and q.now + task.deadline_ms or 0,
-    weight = task.weight or 1, idem = task.key, hook = task.hook,
+    weight = task.weight or 1, idem = task.key, hook = task.hook, reuse = task.reuse,
   }
   step(t, 'queued')
+  return t
+end
+
+-- Write a task that has passed the door; `t`: what received() made of it, where that has been asked.
+-- What is not written is 0, and a task was created when it arrived, unless it says otherwise.
+local function keep(q, task, t)
+  t = t or received(q, task)
   local fields = {
     'state', t.state, 'tenant', t.tenant, 'priority', t.priority, 'model', task.model,
-    'cost', t.cost, 'created', q.wall, 'seq', t.seq, 'fence', 0, 'deliveries', 0,
+    'cost', t.cost, 'seq', t.seq,
   }
-  for name, value in pairs({
-    deadline = task.deadline_ms and t.deadline,
-    weight = task.weight,
-    idem = task.key,
-    hook = task.hook,
-    reuse = task.reuse,
-  }) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
+  with(fields, 'created', math.floor(t.seq / 1000) ~= q.wall and q.wall)
+  with(fields, 'deadline', task.deadline_ms and t.deadline)
+  with(fields, 'weight', task.weight)
+  with(fields, 'idem', task.key)
+  with(fields, 'hook', task.hook)
+  with(fields, 'reuse', task.reuse)
+  with(fields, 'eta', t.eta)
+  for i = 1, #ON_KEEP do
+    ON_KEEP[i](q, task, fields)
   end
   redis.call('HSET', key(q, 'task', task.id), unpack(fields))
   redis.call('SET', key(q, 'body', task.id), task.request)
   if task.key then
     local idem = key(q, 'idem', task.tenant .. ':' .. task.key)
     redis.call('SET', idem, task.id .. ' ' .. task.digest)
-  end
-  for _, f in ipairs(ON_KEEP) do
-    f(q, task)
   end
   return t
 end
@@ -168,19 +172,52 @@ local function expired(q, id, t)
   )
 end
 
+local function solos(q)
+  q.solos = q.solos or redis.call('SCARD', key(q, 'solo'))
+  return q.solos
+end
+
+local function not_solo(q, id)
+  if solos(q) > 0 then
+    q.solos = q.solos - redis.call('SREM', key(q, 'solo'), id)
+  end
+end
+
+local function fewer_leases(q, by, tokens)
+  bump(q, 'leases', -by)
+  bump(q, 'running', -tokens)
+  if count(q, 'leases') <= 0 then
+    put(q, 'running', 0) -- right again after hashes deleted by hand
+  end
+end
+
 -- Take a task out of its worker's hands. `t` is nil where its hash was deleted by hand.
 local function unlease(q, id, t, worker)
   tick(q)
-  redis.call('SREM', key(q, 'solo'), id)
+  not_solo(q, id)
   if worker then
     redis.call('SREM', key(q, 'held', worker), id)
   end
   if redis.call('ZREM', key(q, 'leases'), id) == 1 then
-    bump(q, 'leases', -1)
-    bump(q, 'running', t and -t.cost or 0)
-    if count(q, 'leases') <= 0 then
-      put(q, 'running', 0) -- right again after hashes deleted by hand
-    end
+    fewer_leases(q, 1, t and t.cost or 0)
+  end
+end
+
+-- The same for a task that ends in a worker's hands, as most do: those of one call leave together.
+local function unlease_ended(q, id, t)
+  tick(q)
+  not_solo(q, id)
+  local worker = t.worker or ''
+  local ended = q.ended[worker] or { tokens = 0 }
+  q.ended[worker] = ended
+  ended[#ended + 1] = id
+  ended.tokens = ended.tokens + t.cost
+end
+
+ON_FLUSH[#ON_FLUSH + 1] = function(q)
+  for worker, ended in pairs(q.ended) do
+    in_parts(ended, 1, 'SREM', key(q, 'held', worker))
+    fewer_leases(q, in_parts(ended, 1, 'ZREM', key(q, 'leases')), ended.tokens)
   end
 end
 
@@ -257,8 +294,9 @@ local function arrive(q, id)
     forget(q, id)
     return
   end
+  local created = t.created or math.floor(t.seq / 1000)
   t.seq = next_seq(q)
-  redis.call('HSET', key(q, 'task', id), 'seq', t.seq)
+  redis.call('HSET', key(q, 'task', id), 'seq', t.seq, 'created', created)
   stand(q, id, t)
   wake(q)
 end

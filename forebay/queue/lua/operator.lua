@@ -73,6 +73,7 @@ local function retry(q, args)
     return 0
   end
   step(t, 'queued')
+  local created = t.created or math.floor(t.seq / 1000)
   t.seq, t.deadline = next_seq(q), 0
   redis.call('ZREM', key(q, 'dead'), id)
   redis.call('PERSIST', task)
@@ -85,7 +86,7 @@ local function retry(q, args)
     'HDEL', task, 'code', 'message', 'finished', 'cancel', 'deadline', 'eta',
     'encoding', 'prefill', 'decode', 'leader', 'reuse'
   )
-  redis.call('HSET', task, 'state', t.state, 'seq', t.seq, 'deliveries', 0)
+  redis.call('HSET', task, 'state', t.state, 'seq', t.seq, 'created', created, 'deliveries', 0)
   suspect(q, id, t)
   wake(q)
   return 1

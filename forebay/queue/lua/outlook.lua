@@ -22,10 +22,25 @@ local function drained_in(q, tokens, share, otherwise_ms)
   return math.floor(math.min(LONGEST_RETRY_MS, math.max(LEAST_RETRY_MS, ms)))
 end
 
--- Tasks ahead, as an estimate that costs O(log n): suspects and more urgent levels whole, and of
--- the own level what a fair turn for every tenant lets pass, at most all of it.
+-- Tasks ahead of the one at a place of its line, as an estimate that costs O(log n): suspects and
+-- more urgent levels whole, and of the own level what a fair turn for every tenant lets pass, at most
+-- all of it.
+local function ahead_of(q, t, rank)
+  local ahead, all = 0, count(q, 'waiting:' .. t.priority)
+  if all < count(q, 'tasks') then -- some wait elsewhere
+    look_up(q, WAITING_ALL)
+    for level = 0, tonumber(t.priority) - 1 do
+      ahead = ahead + count(q, WAITING[level])
+    end
+    ahead = ahead + redis.call('ZCARD', key(q, 'suspects'))
+  end
+  if rank > 0 and rank < all - 1 then
+    rank = math.min(all - 1, rank * redis.call('ZCARD', key(q, 'ring', t.priority)))
+  end
+  return ahead + rank
+end
+
 local function position(q, id, t)
-  local suspects = redis.call('ZCARD', key(q, 'suspects'))
   local line = line_key(q, t.priority, t.tenant)
   local rank = redis.call('ZRANK', line, id)
   if not rank then
@@ -35,13 +50,14 @@ local function position(q, id, t)
     end
     rank = redis.call('ZCARD', line) -- its delay is not over: it would be the last one now
   end
-  local ahead = suspects
-  for level = 0, tonumber(t.priority) - 1 do
-    ahead = ahead + count(q, 'waiting:' .. level)
-  end
-  local tenants = redis.call('ZCARD', key(q, 'ring', t.priority))
-  local all = count(q, 'waiting:' .. t.priority)
-  return ahead + math.max(rank, math.min(all - 1, rank * tenants))
+  return ahead_of(q, t, rank)
+end
+
+-- The same for a task that has just joined its line: it is the last there.
+local function position_of_last(q, t)
+  local others = count(q, 'waiting:' .. t.priority) - 1
+  local line = others > 0 and redis.call('ZCARD', line_key(q, t.priority, t.tenant)) or 1
+  return ahead_of(q, t, line - 1)
 end
 
 -- Tasks ahead and ms until the start; both -1 unless it waits. A follower waits as its leader does.

@@ -46,9 +46,11 @@ local function follow(q, task, leader)
   return known(q, task.id, load(q, task.id), true)
 end
 
--- Nobody waits for one that is less urgent than itself, or is about to stop.
+-- Nobody waits for one that is less urgent than itself, or is about to stop. Who follows may come to
+-- lead, so its own answer has to be one that may be kept.
 local function can_lead(q, id, t, task)
-  return not t.cancel
+  return task.keep
+    and not t.cancel
     and (HELD[t.state] or tonumber(t.priority) <= task.priority)
     and redis.call('ZCARD', key(q, 'followers', id)) < MOST_FOLLOWERS
 end
@@ -68,15 +70,12 @@ ON_ENQUEUE[#ON_ENQUEUE + 1] = function(q, task)
   return nil
 end
 
-ON_KEEP[#ON_KEEP + 1] = function(q, task)
-  local hash = key(q, 'task', task.id)
-  if task.leader then
-    redis.call('HSET', hash, 'leader', task.leader)
-  end
+ON_KEEP[#ON_KEEP + 1] = function(q, task, fields)
+  with(fields, 'leader', task.leader)
   if not task.same or not task.keep then
     return
   end
-  redis.call('HSET', hash, 'same', task.same)
+  with(fields, 'same', task.same)
   if task.leads then
     redis.call('SET', key(q, 'same', task.same), task.id)
   elseif not task.reuse and not task.delay_ms then
@@ -152,7 +151,10 @@ ON_CLOSE[#ON_CLOSE + 1] = function(q, id, state, t)
     end
     return
   end
-  if t.same and not t.reuse then
+  if not t.same then
+    return -- nobody follows it
+  end
+  if not t.reuse then
     remember(q, id, state, t)
   end
   local followers = redis.call('ZRANGE', key(q, 'followers', id), 0, -1)

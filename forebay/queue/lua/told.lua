@@ -1,9 +1,7 @@
 -- What clients who wait are told, for many tasks in one call; and what they want to be told again.
 
-ON_KEEP[#ON_KEEP + 1] = function(q, task)
-  if task.metadata then
-    redis.call('HSET', key(q, 'task', task.id), 'metadata', task.metadata)
-  end
+ON_KEEP[#ON_KEEP + 1] = function(_, task, fields)
+  with(fields, 'metadata', task.metadata)
 end
 
 -- State, tasks ahead and ms until the start, or no state. A task that follows a running one stands

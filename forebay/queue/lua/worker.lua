@@ -1,25 +1,41 @@
 -- The worker's side: claim, heartbeat, finish, release, reap, append.
 
+-- Leases, past which those of a worker have long run out: nothing is forgotten with what it held.
+local FORGOTTEN_AFTER = 10
+
 local function seen(q, worker)
   redis.call('ZADD', key(q, 'workers'), q.now, worker)
-  -- Past this the leases themselves have long run out, so nothing is forgotten with it.
-  redis.call('PEXPIRE', key(q, 'workers'), 10 * q.lease_ms)
-  redis.call('PEXPIRE', key(q, 'held', worker), 10 * q.lease_ms)
+  redis.call('PEXPIRE', key(q, 'workers'), FORGOTTEN_AFTER * q.lease_ms)
+  redis.call('PEXPIRE', key(q, 'held', worker), FORGOTTEN_AFTER * q.lease_ms)
 end
 
--- Add a lease to a reply: its numbers as one text and the request, for a client reads two values in
--- a fraction of the time of seven. The last number is what is left until the deadline, in ms;
--- negative: there is none.
-local function tell_lease(q, reply, id, t)
+-- Add a lease to those that a claim gives out: its numbers as one text. The last is what is left
+-- until the deadline, in ms; negative: there is none.
+local function tell_lease(q, given, id, t)
   local left = t.deadline > 0 and math.max(0, t.deadline - q.now) or -1
   local numbers = { id, t.fence, t.deliveries, t.cost, t.priority, left }
-  reply[#reply + 1] = table.concat(numbers, ' ')
-  reply[#reply + 1] = redis.call('GET', key(q, 'body', id)) or ''
+  given.ids[#given.ids + 1] = id
+  given.numbers[#given.ids] = table.concat(numbers, ' ')
 end
 
-local function lease(q, id, t, worker, nonce, alone)
+-- Add the numbers of each lease and its request to a reply: a client reads two values in a fraction
+-- of the time of seven.
+local function tell_requests(q, reply, given)
+  for first = 1, #given.ids, AT_ONCE do
+    local bodies = {}
+    for i = first, math.min(first + AT_ONCE - 1, #given.ids) do
+      bodies[#bodies + 1] = key(q, 'body', given.ids[i])
+    end
+    for i, request in ipairs(redis.call('MGET', unpack(bodies))) do
+      reply[#reply + 1] = given.numbers[first + i - 1]
+      reply[#reply + 1] = request or ''
+    end
+  end
+end
+
+-- Lease a task that has left where it waited.
+local function lease(q, id, t, worker, alone)
   tick(q)
-  leave(q, id, t)
   step(t, 'leased')
   if t.fence == 0 then
     waited(q, t)
@@ -27,14 +43,16 @@ local function lease(q, id, t, worker, nonce, alone)
   t.fence, t.deliveries = t.fence + 1, t.deliveries + 1
   redis.call(
     'HSET', key(q, 'task', id), 'state', t.state, 'leased', q.wall, 'worker', worker,
-    'nonce', nonce, 'fence', t.fence, 'deliveries', t.deliveries
+    'fence', t.fence, 'deliveries', t.deliveries
   )
-  redis.call('ZADD', key(q, 'leases'), q.now + q.lease_ms, id)
-  redis.call('SADD', key(q, 'held', worker), id)
+  local leased = q.leased[worker] or {}
+  q.leased[worker] = leased
+  leased[#leased + 1] = id
   bump(q, 'leases', 1)
   bump(q, 'running', t.cost)
   if alone then
     redis.call('SADD', key(q, 'solo'), id)
+    q.solos = solos(q) + 1
   end
   if t.fence > 1 then
     -- What was said before belongs to a delivery that came to nothing: readers start over.
@@ -43,58 +61,16 @@ local function lease(q, id, t, worker, nonce, alone)
   end
 end
 
--- The task at the head of a level: the first in the line of the tenant whose turn it is.
-local function head(q, level)
-  local ring = key(q, 'ring', level)
-  while true do
-    local turn = redis.call('ZRANGE', ring, 0, 0, 'WITHSCORES')
-    if #turn == 0 then
-      return nil
+ON_FLUSH[#ON_FLUSH + 1] = function(q)
+  for worker, ids in pairs(q.leased) do
+    local leases = {}
+    for i, id in ipairs(ids) do
+      leases[2 * i - 1] = q.now + q.lease_ms
+      leases[2 * i] = id
     end
-    local tenant = turn[1]
-    local id = redis.call('ZRANGE', line_key(q, level, tenant), 0, 0)[1]
-    if not id then
-      redis.call('ZREM', ring, tenant)
-    else
-      local t = load(q, id)
-      if t.state then
-        return { id = id, t = t, level = level, tag = tonumber(turn[2]) }
-      end
-      forget(q, id, level, tenant)
-    end
-  end
-end
-
--- The task whose turn it is, and what serving it adds to the credit of the less urgent levels. While
--- they wait, each task that goes first earns them `share` of its cost; what is earned serves, of
--- their heads, the one that came first.
-local function next_in_turn(q, heads, share)
-  local urgent, patient
-  for level = 0, LEVELS - 1 do
-    if count(q, 'waiting:' .. level) > 0 then
-      heads[level] = heads[level] or head(q, level)
-      local here = heads[level]
-      if not urgent then
-        urgent = here
-      elseif here and share > 0 and (not patient or here.t.seq < patient.t.seq) then
-        patient = here
-      end
-    end
-  end
-  if not patient then
-    return urgent, 0
-  elseif count(q, 'credit') >= patient.t.cost then
-    return patient, -patient.t.cost
-  end
-  return urgent, share * urgent.t.cost
-end
-
--- The tenant's next turn comes after as many tokens as it has had now, by its weight.
-local function charge(q, one)
-  put(q, 'clock:' .. one.level, one.tag)
-  if count(q, 'waiting:' .. one.level) > 0 then
-    local tag = one.tag + math.max(one.t.cost, 1) / one.t.weight
-    redis.call('ZADD', key(q, 'ring', one.level), tag, one.t.tenant)
+    in_parts(leases, 2, 'ZADD', key(q, 'leases'))
+    in_parts(ids, 1, 'SADD', key(q, 'held', worker))
+    redis.call('PEXPIRE', key(q, 'held', worker), FORGOTTEN_AFTER * q.lease_ms)
   end
 end
 
@@ -113,36 +89,37 @@ local function holding(q, worker)
   return held
 end
 
-local function claim_in_turn(q, reply, worker, limit, free, nonce, share)
-  local given, heads = 0, {}
-  while given < limit do
+local function claim_in_turn(q, given, worker, limit, free, share)
+  local heads = {}
+  while #given.ids < limit do
     local one, credit = next_in_turn(q, heads, share)
     if not one then
       break
     end
-    if one.t.cost > free and not (given == 0 and #holding(q, worker) == 0) then
+    if one.t.cost > free and not (#given.ids == 0 and #holding(q, worker) == 0) then
       -- The head waits for room rather than being overtaken: large tasks must not starve.
       break
     end
-    lease(q, one.id, one.t, worker, nonce, false)
-    tell_lease(q, reply, one.id, one.t)
-    given = given + 1
+    take(q, one)
+    lease(q, one.id, one.t, worker, false)
+    tell_lease(q, given, one.id, one.t)
     free = free - one.t.cost
     bump(q, 'credit', credit)
-    charge(q, one)
     heads[one.level] = nil
   end
-  put(q, 'hungry', given < limit and free > 0 and count(q, 'tasks') == 0 and 1 or 0)
+  put(q, 'hungry', #given.ids < limit and free > 0 and count(q, 'tasks') == 0 and 1 or 0)
 end
 
 -- Tell leases that a claim with this nonce gave out already: its reply was lost on the way.
-local function claimed_before(q, reply, worker, nonce)
-  if redis.call('GET', key(q, 'claim', worker)) ~= nonce then
+-- What it gave out and the worker still holds: a worker has no later claim while it repeats one.
+local function claimed_before(q, given, worker, nonce)
+  local said = redis.call('GET', key(q, 'claim', worker))
+  if not said or string.sub(said, 1, #nonce + 1) ~= nonce .. ' ' then
     return false
   end
-  for _, id in ipairs(redis.call('SMEMBERS', key(q, 'held', worker))) do
-    if redis.call('HGET', key(q, 'task', id), 'nonce') == nonce then
-      tell_lease(q, reply, id, load(q, id))
+  for id in string.gmatch(string.sub(said, #nonce + 2), '%S+') do
+    if redis.call('SISMEMBER', key(q, 'held', worker), id) == 1 then
+      tell_lease(q, given, id, load(q, id))
     end
   end
   return true
@@ -162,25 +139,25 @@ local function first_suspect(q)
   return nil
 end
 
-local function choose(q, reply, worker, limit, free, nonce, share)
+local function choose(q, given, worker, limit, free, share)
   if count(q, 'drained') == 1 or limit < 1 then
     return
   end
   local id, t = first_suspect(q)
-  local solos = redis.call('SCARD', key(q, 'solo'))
-  if id or solos > 0 then
+  if id or solos(q) > 0 then
     local held = holding(q, worker)
     if #held == 1 and redis.call('SISMEMBER', key(q, 'solo'), held[1]) == 1 then
       return -- a suspect runs alone
     elseif id and #held == 0 then
-      lease(q, id, t, worker, nonce, true)
-      tell_lease(q, reply, id, t)
+      leave(q, id, t)
+      lease(q, id, t, worker, true)
+      tell_lease(q, given, id, t)
       return
-    elseif id and solos == 0 then
+    elseif id and solos(q) == 0 then
       return -- run empty, so that the suspect comes next; otherwise it could wait for ever
     end
   end
-  claim_in_turn(q, reply, worker, limit, free, nonce, share)
+  claim_in_turn(q, given, worker, limit, free, share)
 end
 
 -- Ms until the next delayed task is due; -1: there is none.
@@ -194,16 +171,20 @@ end
 local function claim(q, args)
   local worker, limit, free, nonce, share = unpack(args, ARGS + 1)
   sweep(q)
-  local reply = { -1 }
-  if claimed_before(q, reply, worker, nonce) then
-    return reply
+  local reply, given = { -1 }, { ids = {}, numbers = {} }
+  if not claimed_before(q, given, worker, nonce) then
+    choose(q, given, worker, number(limit), number(free), number(share))
+    if #given.ids > 0 then
+      local said = nonce .. ' ' .. table.concat(given.ids, ' ')
+      redis.call('SET', key(q, 'claim', worker), said, 'PX', 10 * q.lease_ms)
+    end
+    reply[1] = next_due(q)
+    seen(q, worker)
   end
-  choose(q, reply, worker, number(limit), number(free), nonce, number(share))
-  if #reply > 1 then
-    redis.call('SET', key(q, 'claim', worker), nonce, 'PX', 10 * q.lease_ms)
+  if #given.ids == 0 then
+    put(q, 'awake', 0) -- the worker will wait for a hint
   end
-  reply[1] = next_due(q)
-  seen(q, worker)
+  tell_requests(q, reply, given)
   return reply
 end
 
@@ -243,7 +224,7 @@ local function with_more(fields, name, more)
 end
 
 local function store(q, id, t, text, reason, usage, code, message, more)
-  unlease(q, id, t, t.worker)
+  unlease_ended(q, id, t)
   if code ~= '' then
     close_error(q, id, t, ENDS[code] or 'failed', code, message)
     return
