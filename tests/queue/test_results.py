@@ -128,6 +128,17 @@ async def test_an_answer_that_must_not_be_kept_serves_nobody(queue: RedisQueue) 
     assert (await queue.enqueue(equal("after"))).reuse is None
 
 
+async def test_who_keeps_nothing_follows_nobody_for_it_could_not_lead(queue: RedisQueue) -> None:
+    await queue.enqueue(equal("first"))
+    await queue.enqueue(equal("own", same=SameAnswer("digest", keep=False)))
+    await queue.cancel(TaskId("first"))
+    assert (await queue.enqueue(equal("second"))).reuse is None
+    assert (await queue.enqueue(equal("third"))).reuse is Reuse.JOINED
+    for _ in range(2):
+        await answered(queue)
+    assert await state_of(queue, "own") is await state_of(queue, "third") is State.FINISHED
+
+
 async def test_an_answer_is_kept_from_its_end_on_however_often_it_serves(
     queue: RedisQueue, redis: Redis, keys: Keys
 ) -> None:
