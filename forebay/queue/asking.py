@@ -41,6 +41,8 @@ async def _exchange(connection: Any, packed: bytes) -> Any:
     all was read.
     """
     try:
+        if connection._writer.is_closing():  # noqa: SLF001
+            raise RedisConnectionError("the connection was reset")
         connection._writer.write(packed)  # noqa: SLF001
         reply = await connection._parser.read_response()  # noqa: SLF001
     except OSError as error:
