@@ -23,7 +23,7 @@ async def ask(redis: Redis, *words: str | float | bytes) -> Any:
     connection = await pool.get_connection()
     try:
         packed = pack_command(words)  # type: ignore[arg-type]  # its stub has a tuple of one
-        if type(connection).read_response is AbstractConnection.read_response:
+        if _is_plain(connection):
             return await _exchange(connection, packed)
         await connection.send_packed_command(packed, check_health=False)
         return await connection.read_response()
@@ -34,6 +34,12 @@ async def ask(redis: Redis, *words: str | float | bytes) -> Any:
     return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
+def _is_plain(connection: Any) -> bool:
+    """Whether it is up and looks at no reply itself: then nothing of its own is passed over."""
+    up = not connection._writer.is_closing()  # noqa: SLF001
+    return up and type(connection).read_response is AbstractConnection.read_response
+
+
 async def _exchange(connection: Any, packed: bytes) -> Any:
     """Do what the connection's own methods do, without their five coroutines more.
 
@@ -41,8 +47,6 @@ async def _exchange(connection: Any, packed: bytes) -> Any:
     all was read.
     """
     try:
-        if connection._writer.is_closing():  # noqa: SLF001
-            raise RedisConnectionError("the connection was reset")
         connection._writer.write(packed)  # noqa: SLF001
         reply = await connection._parser.read_response()  # noqa: SLF001
     except OSError as error:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-
 from redis.exceptions import OutOfMemoryError
 
 from forebay.core.request import TaskId

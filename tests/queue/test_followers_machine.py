@@ -256,10 +256,11 @@ class FollowersMachine(RuleBasedStateMachine):
 
     async def heard(self, name: str, after: StreamId) -> list[StreamEntry]:
         found: list[StreamEntry] = []
+        patience_s = 5 if self.tasks[name].state.final else 0.05  # an end is on its way for sure
         async with self.streams.subscribe(TaskId(name), after) as entries:
             try:
                 while True:
-                    async with asyncio.timeout(0.05):
+                    async with asyncio.timeout(patience_s):
                         found.append(await anext(entries))
             except (TimeoutError, StopAsyncIteration):
                 return found
