@@ -71,10 +71,10 @@ class FollowedStreams:
                     if entry is None:
                         break
                     now = await self.standing(task_id)
-                    if now is None or now.state is State.FINISHED:
+                    if now is None or _shares(now, entry):
                         yield entry
                         return
-                    leader = None if now.state.final else now.leader
+                    leader = _next_leader(now, leader)
                 while True:
                     await asyncio.wait({own.asked()})
                     entry = own.take()
@@ -120,6 +120,20 @@ class FollowedStreams:
         async with unavailable("reading a stream"):
             found: Any = await self._redis.xrevrange(self._keys.stream(task_id), count=1)
         return to_entry(*found[0]) if found else None
+
+
+def _shares(now: Standing, end: StreamEntry) -> bool:
+    """Return whether the end of its leader is a task's own: an answer, and no other has come."""
+    return now.state is State.FINISHED and end.kind is StreamKind.DONE
+
+
+def _next_leader(now: Standing, last: TaskId) -> TaskId | None:
+    """Return whose stream goes on where the last leader's has ended; None: the task's own does.
+
+    A reader may come so late that the next leader, too, has ended.
+    """
+    goes_on = not now.state.final or now.state is State.FINISHED
+    return now.leader if goes_on and now.leader != last else None
 
 
 async def _first(own: _Ahead, led: _Ahead) -> StreamEntry | None:
