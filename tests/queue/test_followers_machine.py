@@ -33,6 +33,7 @@ from forebay.queue.ports import (
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import KEY_NAMES, Keys
 from forebay.queue.token_stream import RedisTokenStreams
+from tests.queue.integrity import check_integrity
 from tests.queue.key_check import find_leaks
 from tests.queue.making import PLENTY, held, run_out, task
 
@@ -272,6 +273,10 @@ class FollowersMachine(RuleBasedStateMachine):
             assert record is not None
             assert (record.state, record.reuse) == (one.state, one.reuse)
             assert record.text == (one.text if one.state is State.FINISHED else None)
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        assert self.run(check_integrity(self.redis, self.keys)) == []
 
     @invariant()
     def only_those_in_line_count(self) -> None:

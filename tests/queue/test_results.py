@@ -29,6 +29,7 @@ from forebay.queue.ports import (
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import KEY_NAMES, Keys
 from forebay.queue.token_stream import RedisTokenStreams
+from tests.queue.integrity import check_integrity
 from tests.queue.making import PLENTY, answer, held, names, run_out, task
 
 SAME = SameAnswer("digest")
@@ -334,6 +335,30 @@ async def test_a_cancelled_leader_hands_over_and_readers_go_on(
     assert (heir.reuse, third.reuse) == (None, Reuse.JOINED)
 
 
+async def test_a_slow_reader_hears_the_answer_and_not_its_first_leaders_end(
+    queue: RedisQueue, streams: RedisTokenStreams
+) -> None:
+    for name in ("leader", "heir", "third"):
+        await queue.enqueue(equal(name))
+    [lease] = await queue.claim("w", 1, PLENTY)
+    async with (
+        streams.subscribe(TaskId("heir")) as of_heir,
+        streams.subscribe(TaskId("third")) as of_third,
+    ):
+        await streams.append([StreamWrite(*held(lease), "4", 1)])
+        for entries in (of_heir, of_third):
+            assert (await next_of(entries)).text == "4"
+        cancel = TaskError("cancelled", "The task was cancelled.")
+        await queue.finish([Outcome(*held(lease), error=cancel)])
+        [next_lease] = await queue.claim("w", 5, PLENTY)
+        await streams.append([StreamWrite(*held(next_lease), "42", 2)])
+        await queue.finish([answer(next_lease)])
+        # Only now it reads on.
+        for entries in (of_heir, of_third):
+            heard = [await next_of(entries) for _ in range(3)]
+            assert [entry.kind for entry in heard] == ["restart", "delta", "done"]
+
+
 async def test_a_leader_cancelled_in_its_line_hands_its_turn_over(queue: RedisQueue) -> None:
     await queue.enqueue(equal("leader"))
     await queue.enqueue(equal("heir"))
@@ -441,3 +466,74 @@ async def test_enqueueing_a_follower_twice_is_enqueueing_it_once(
     await queue.enqueue(equal("leader"))
     assert await queue.enqueue(equal("follower")) == await queue.enqueue(equal("follower"))
     assert await redis.zcard(keys.prefix + KEY_NAMES["followers"] + "leader") == 1
+
+
+# What someone deletes by hand.
+
+
+async def delete(redis: Redis, keys: Keys, *names: str) -> None:
+    await redis.delete(*(keys.task(TaskId(name)) for name in names))
+
+
+@pytest.mark.parametrize("where", ["in its line", "in a worker's hands", "among the suspects"])
+async def test_a_deleted_leader_hands_over_and_readers_are_told(
+    queue: RedisQueue, streams: RedisTokenStreams, redis: Redis, keys: Keys, where: str
+) -> None:
+    for name in ("leader", "heir", "third"):
+        await queue.enqueue(equal(name))
+    if where != "in its line":
+        await queue.claim("w", 1, PLENTY)
+    if where == "among the suspects":
+        await queue.reap("w")
+    async with (
+        streams.subscribe(TaskId("leader")) as of_leader,
+        streams.subscribe(TaskId("heir")) as of_heir,
+        streams.subscribe(TaskId("third")) as of_third,
+    ):
+        await delete(redis, keys, "leader")
+        if where == "in a worker's hands":
+            await run_out(redis, keys, "leader")
+        leases = [*await queue.claim("w", 5, PLENTY), *await queue.claim("w", 5, PLENTY)]
+        assert names(leases) == ["heir"]
+        gone = await next_of(of_leader)
+        assert (gone.kind, gone.fields["code"]) == (StreamKind.ERROR, "task_not_found")
+        assert await check_integrity(redis, keys) == []
+        assert (await queue.enqueue(equal("late"))).reuse is Reuse.JOINED
+        await streams.append([StreamWrite(*held(leases[0]), "42", 1)])
+        await queue.finish([answer(leases[0])])
+        for entries in (of_heir, of_third):
+            heard = [await next_of(entries) for _ in range(3)]
+            assert [entry.kind for entry in heard] == ["restart", "delta", "done"]
+    for name in ("heir", "third", "late"):
+        assert await text_of(queue, name) == "42"
+
+
+@pytest.mark.parametrize("deleted", ["first", "second", "third"])
+async def test_a_deleted_follower_does_not_hold_up_the_others(
+    queue: RedisQueue, redis: Redis, keys: Keys, deleted: str
+) -> None:
+    followers = ["first", "second", "third"]
+    for name in ("leader", *followers):
+        await queue.enqueue(equal(name, deadline_s=60))
+    await delete(redis, keys, deleted)
+    await answered(queue)
+    for name in followers:
+        if name != deleted:
+            assert await text_of(queue, name) == "42"
+    assert await check_integrity(redis, keys) == []
+
+
+@pytest.mark.parametrize("deleted", ["first", "second", "third"])
+async def test_a_deleted_follower_does_not_hold_up_a_change_of_leaders(
+    queue: RedisQueue, redis: Redis, keys: Keys, deleted: str
+) -> None:
+    followers = ["first", "second", "third"]
+    for name in ("leader", *followers):
+        await queue.enqueue(equal(name))
+    await delete(redis, keys, deleted)
+    await queue.cancel(TaskId("leader"))
+    assert await check_integrity(redis, keys) == []
+    await answered(queue)
+    for name in followers:
+        if name != deleted:
+            assert await text_of(queue, name) == "42"

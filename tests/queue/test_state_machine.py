@@ -35,6 +35,7 @@ from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import KEY_NAMES, Keys
 from forebay.queue.token_stream import RedisTokenStreams
+from tests.queue.integrity import check_integrity
 from tests.queue.key_check import find_leaks
 from tests.queue.making import PLENTY, run_out, task
 from tests.queue.model import ModelTask, QueueModel
@@ -353,6 +354,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert sorted(names) == sorted(each.name for each in kinds[listing])
 
     # What must always hold.
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        assert self.run(check_integrity(self.redis, self.keys)) == []
 
     @invariant()
     def counters_agree(self) -> None:

@@ -8,6 +8,7 @@ local ON_KEEP = {} -- f(q, task, fields): the task's hash is about to be written
 local ON_CLOSE = {} -- f(q, id, state, t): the task has ended; t: what load() read before
 local ON_FLUSH = {} -- f(q): the end of every call, also of one that failed: what q holds is written
 local ON_FORGET = {} -- f(q, id, t): a dead letter, whose request was kept, goes for good
+local ON_DELETED = {} -- f(q, id): the hash of a task that had not ended was deleted by hand
 -- What load() reads of a task, as t[name]; a part that needs a field in ON_CLOSE adds its name.
 local FIELDS = {
   'state', 'tenant', 'priority', 'cost', 'seq', 'fence', 'deliveries', 'deadline', 'weight',

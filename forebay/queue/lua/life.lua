@@ -67,11 +67,18 @@ local function leave(q, id, t)
   end
 end
 
+-- What is left of a task that had not ended, and whose hash someone deleted by hand.
+local function deleted(q, id)
+  redis.call('DEL', key(q, 'body', id))
+  for _, f in ipairs(ON_DELETED) do
+    f(q, id)
+  end
+end
+
 -- A task whose hash someone deleted by hand must not stop its line for ever, nor count. What it
 -- cost is not known any more: the sums are right again when nothing waits.
 local function forget(q, id, priority, tenant)
   redis.call('ZREM', key(q, 'deadlines'), id)
-  redis.call('DEL', key(q, 'body', id))
   bump(q, 'tasks', -1)
   if tenant then
     redis.call('ZREM', line_key(q, priority, tenant), id)
@@ -84,6 +91,7 @@ local function forget(q, id, priority, tenant)
     redis.call('DEL', key(q, 'tenants'))
     q.tenants = {}
   end
+  deleted(q, id)
 end
 
 -- A task that has passed the door, as load() would return it. `task`: what enqueue was given.
@@ -259,6 +267,9 @@ end
 local function lost(q, id, why)
   local t = load(q, id)
   unlease(q, id, t.state and t, t.worker)
+  if not t.state then
+    deleted(q, id)
+  end
   if not HELD[t.state] then
     return false
   end

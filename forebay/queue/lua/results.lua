@@ -116,7 +116,25 @@ local function end_behind(q, id, leader)
   end
 end
 
-local function hand_over(q, old, followers, digest)
+-- The followers of a task that has ended, without those whose hash someone deleted by hand.
+local function take_followers(q, id)
+  local found = redis.call('ZRANGE', key(q, 'followers', id), 0, -1)
+  local living = {}
+  for _, follower in ipairs(found) do
+    if redis.call('EXISTS', key(q, 'task', follower)) == 1 then
+      living[#living + 1] = follower
+    else
+      redis.call('ZREM', key(q, 'deadlines'), follower)
+      deleted(q, follower)
+    end
+  end
+  if #found > 0 then
+    redis.call('DEL', key(q, 'followers', id))
+  end
+  return living
+end
+
+local function hand_over(q, old, followers)
   local heir = followers[1]
   local t = load(q, heir)
   redis.call('HDEL', key(q, 'task', heir), 'leader', 'reuse')
@@ -127,8 +145,10 @@ local function hand_over(q, old, followers, digest)
     redis.call('HSET', key(q, 'task', followers[i]), 'leader', heir)
     redis.call('ZADD', key(q, 'followers', heir), load(q, followers[i]).seq, followers[i])
   end
-  if digest then
-    redis.call('SET', key(q, 'same', digest), heir, 'NX')
+  local pointer = t.same and key(q, 'same', t.same)
+  local named = pointer and redis.call('GET', pointer)
+  if pointer and (not named or named == old) then
+    redis.call('SET', pointer, heir)
   end
 end
 
@@ -157,18 +177,23 @@ ON_CLOSE[#ON_CLOSE + 1] = function(q, id, state, t)
   if not t.reuse then
     remember(q, id, state, t)
   end
-  local followers = redis.call('ZRANGE', key(q, 'followers', id), 0, -1)
-  if #followers == 0 then
-    return
-  end
-  redis.call('DEL', key(q, 'followers', id))
-  if state == 'cancelled' or state == 'expired' then
-    hand_over(q, id, followers, t.same)
+  local followers = take_followers(q, id)
+  if #followers > 0 and (state == 'cancelled' or state == 'expired') then
+    hand_over(q, id, followers)
     return
   end
   for _, follower in ipairs(followers) do
     local one = load(q, follower)
     leave(q, follower, one)
     share(q, id, follower, one, state)
+  end
+end
+
+-- Who reads its stream is told, rather than left to wait: nobody writes there any more.
+ON_DELETED[#ON_DELETED + 1] = function(q, id)
+  say(q, id, q.ttl_ms, 'k', 'error', 'code', 'task_not_found', 'message', 'The task was deleted.')
+  local followers = take_followers(q, id)
+  if #followers > 0 then
+    hand_over(q, id, followers)
   end
 end

@@ -83,7 +83,7 @@ local function holding(q, worker)
       held[#held + 1] = id
     else
       unlease(q, id, nil, worker)
-      redis.call('DEL', key(q, 'body', id))
+      deleted(q, id)
     end
   end
   return held
