@@ -26,6 +26,7 @@ end
 local GRACE_MS = 86400000 -- a dead letter's keys outlive its time, so that it is forgotten whole
 local SWEEP_LIMIT = 100 -- bounds the work that one call does for others
 local AT_ONCE = 500 -- members in one command; Lua bounds how many values it hands over
+local QUIET_MS = 2000 -- while the server can be reached, workers are heard of more often than this
 local NOTE_MS = 100 -- how often the time is noted that must not be fallen behind
 
 -- The queue's own time, in microseconds: the server's, and so much ahead of it as its clock has been

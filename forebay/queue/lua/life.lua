@@ -283,8 +283,24 @@ local function lost(q, id, why)
   return true
 end
 
-local function due(q, name)
-  return redis.call('ZRANGEBYSCORE', key(q, name), '-inf', q.now, 'LIMIT', 0, SWEEP_LIMIT)
+local function due(q, name, at)
+  return redis.call('ZRANGEBYSCORE', key(q, name), '-inf', at, 'LIMIT', 0, SWEEP_LIMIT)
+end
+
+-- Until when leases have run out. While the server is away nobody can renew one, and the workers live
+-- on: after a time in which nobody was heard, what was leased before has that much longer.
+local function leases_until(q)
+  local swept = count(q, 'swept')
+  local quiet = swept > 0 and q.now - swept or 0
+  if quiet > QUIET_MS then
+    put(q, 'quiet', quiet)
+    put(q, 'quiet_until', q.now)
+  end
+  if swept == 0 or quiet < 0 or quiet > QUIET_MS / 4 then
+    put(q, 'swept', q.now)
+  end
+  local after = q.now - count(q, 'quiet_until')
+  return after < q.lease_ms and q.now - count(q, 'quiet') or q.now
 end
 
 local function overdue(q, id)
@@ -314,13 +330,13 @@ end
 
 -- Work that is due by the clock: leases that ran out, deadlines that passed, delays that are over.
 local function sweep(q)
-  for _, id in ipairs(due(q, 'leases')) do
+  for _, id in ipairs(due(q, 'leases', leases_until(q))) do
     lost(q, id)
   end
-  for _, id in ipairs(due(q, 'deadlines')) do
+  for _, id in ipairs(due(q, 'deadlines', q.now)) do
     overdue(q, id)
   end
-  for _, id in ipairs(due(q, 'delayed')) do
+  for _, id in ipairs(due(q, 'delayed', q.now)) do
     arrive(q, id)
   end
 end

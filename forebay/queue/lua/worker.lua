@@ -191,17 +191,22 @@ end
 -- args: worker, '1' when it can answer, then id, fence of each lease. Returns {lost ids, cancelled
 -- ids}. A worker that cannot answer keeps its leases, and is not counted among those that serve.
 local function heartbeat(q, args)
-  local gone, stop = {}, {}
+  local gone, stop, kept = {}, {}, {}
   for i = ARGS + 3, #args, 2 do
     local t = redis.call('HMGET', key(q, 'task', args[i]), 'state', 'fence', 'cancel')
     if HELD[t[1]] and t[2] == args[i + 1] then
       redis.call('ZADD', key(q, 'leases'), q.now + q.lease_ms, args[i])
+      kept[#kept + 1] = args[i]
       if t[3] then
         stop[#stop + 1] = args[i]
       end
     else
       gone[#gone + 1] = args[i]
     end
+  end
+  local held = key(q, 'held', args[ARGS + 1])
+  if #kept > 0 and redis.call('EXISTS', held) == 0 then
+    redis.call('SADD', held, unpack(kept)) -- it has expired: the server was away for long
   end
   seen(q, args[ARGS + 1])
   if args[ARGS + 2] ~= '1' then
