@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from forebay.core.request import TaskId
@@ -22,20 +23,39 @@ class LeaseRow(NamedTuple):
     request: str
 
 
+class Company(IntEnum):
+    """What a worker may take beside what it holds: a suspect runs alone."""
+
+    ANY = 0
+    RUN_EMPTY = 1
+    """Nothing: a suspect waits for a worker that holds nothing."""
+    NONE = 2
+    """Nothing: it holds a suspect."""
+
+
+class Claimed(NamedTuple):
+    """What ``claim`` answers; ``due_ms``: until a delayed task is due, negative: none is."""
+
+    rows: list[LeaseRow]
+    due_ms: int
+    company: Company
+
+
 class WorkerLibrary(Functions):
     """The worker's functions. Lists of leases are (task, fence)."""
 
     async def claim(
-        self, worker: str, limit: int, free_tokens: int, nonce: str
-    ) -> tuple[list[LeaseRow], int]:
-        """Return new leases, for the same nonce the same ones, and when a delayed task is due.
+        self, worker: str, limit: int, free_tokens: int, nonce: str, elsewhere: int
+    ) -> Claimed:
+        """Return new leases, for the same nonce the same ones.
 
-        The time is in ms from now; negative: no task is delayed.
+        ``elsewhere``: how many tasks of other queues the worker holds.
         """
-        share = self._limits.starvation_share
-        due_ms, *told = await self._call("claim", worker, limit, free_tokens, nonce, share)
+        due_ms, company, *told = await self._call(
+            "claim", worker, limit, free_tokens, nonce, self._limits.starvation_share, elsewhere
+        )
         rows = [_lease(*pair) for pair in zip(told[::2], told[1::2], strict=True)]
-        return rows, due_ms
+        return Claimed(rows, due_ms, Company(company))
 
     async def heartbeat(
         self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool

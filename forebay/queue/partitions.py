@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Self, TypeVar
@@ -16,6 +16,7 @@ from typing import Final, Self, TypeVar
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId, Tenant
 from forebay.queue.connection import LONGEST_BLOCK_S
+from forebay.queue.library_worker import Company
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
     Enqueued,
@@ -75,6 +76,9 @@ class PartitionedQueue:
     def __init__(self, partitions: Sequence[RedisQueue]) -> None:
         self._partitions = tuple(partitions)
         self._turn = 0
+        self._apart: dict[
+            str, int
+        ] = {}  # worker -> the partition whose suspect it holds, or awaits
         self._work = asyncio.Event()
         self._wanted = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
@@ -130,24 +134,47 @@ class PartitionedQueue:
         """Raise QueueUnavailableError unless a server answers."""
         await self._reachable(lambda one: one.ping())
 
-    async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
-        """Lease tasks from the partitions in turn; another one is first each time."""
+    async def claim(
+        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+    ) -> list[Lease]:
+        """Lease tasks from the partitions in turn; another one is first each time.
+
+        A suspect runs alone here too, beside nothing of any partition: a worker that holds one, or
+        that runs empty for one, asks for nothing else.
+        """
         found: list[Lease] = []
         troubles: list[QueueUnavailableError] = []
-        self._turn = (self._turn + 1) % len(self._partitions)
-        for one in (*self._partitions[self._turn :], *self._partitions[: self._turn]):
+        here = Counter(partition_in(task_id, len(self._partitions)) for task_id in held)
+        for number in self._next_turns(worker):
             if len(found) >= limit or (found and free_tokens <= 0):
                 break
+            elsewhere = len(held) - here[number] + len(found)
             try:
-                leases = await one.claim(worker, limit - len(found), free_tokens)
+                leases, company = await self._partitions[number].claim_beside(
+                    worker, limit - len(found), free_tokens, elsewhere
+                )
             except QueueUnavailableError as error:
                 troubles.append(error)
+                if self._apart.get(worker) == number and here[number]:
+                    break  # what it holds of there may be a suspect
                 continue
             free_tokens -= sum(lease.cost_total for lease in leases)
             found.extend(leases)
+            if company is not Company.ANY:
+                self._apart[worker] = number
+                break
+            if self._apart.get(worker) == number:
+                del self._apart[worker]
         if len(troubles) == len(self._partitions):
             raise troubles[0]
         return found
+
+    def _next_turns(self, worker: str) -> list[int]:
+        """Return the partitions in the order of a claim: first where a suspect is in question."""
+        self._turn = (self._turn + 1) % len(self._partitions)
+        numbers = [*range(self._turn, len(self._partitions)), *range(self._turn)]
+        first = self._apart.get(worker)
+        return numbers if first is None else [first, *(one for one in numbers if one != first)]
 
     async def wait_for_work(self, timeout_s: float) -> None:
         """Return when work has arrived in a partition since the last wait, or after a while."""

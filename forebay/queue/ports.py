@@ -331,8 +331,14 @@ class Submitter(Protocol):
 class LeaseHolder(Protocol):
     """The worker's side of the queue."""
 
-    async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
-        """Lease up to ``limit`` tasks whose costs fit ``free_tokens``; an idle worker gets one."""
+    async def claim(
+        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+    ) -> list[Lease]:
+        """Lease up to ``limit`` tasks whose costs fit ``free_tokens``; an idle worker gets one.
+
+        ``held``: what the worker holds now. A task whose worker died is given to one that holds
+        nothing, and then comes alone.
+        """
         ...
 
     async def wait_for_work(self, timeout_s: float) -> None:

@@ -27,7 +27,7 @@ from forebay.queue.connection import (
 )
 from forebay.queue.library import Library
 from forebay.queue.library_door import Verdict
-from forebay.queue.library_worker import LeaseRow
+from forebay.queue.library_worker import Company, LeaseRow
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
     Enqueued,
@@ -129,15 +129,27 @@ class RedisQueue:
         async with unavailable("pinging it"):
             await self._library.ping()
 
-    async def claim(self, worker: str, limit: int, free_tokens: int) -> list[Lease]:
-        """Lease tasks; see ``LeaseHolder``. One call at a time for each worker name.
+    async def claim(
+        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+    ) -> list[Lease]:
+        """Lease tasks; see ``LeaseHolder``. One call at a time for each worker name."""
+        del held  # the server knows
+        leases, _ = await self.claim_beside(worker, limit, free_tokens, 0)
+        return leases
+
+    async def claim_beside(
+        self, worker: str, limit: int, free_tokens: int, elsewhere: int
+    ) -> tuple[list[Lease], Company]:
+        """Lease tasks to a worker that holds so many of other queues; say what else it may take.
 
         A claim whose reply was lost is repeated under its old nonce by the next call, so tasks
         that the server leased to it come out then.
         """
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
         async with unavailable("claiming tasks"):
-            rows, due_ms = await self._library.claim(worker, limit, free_tokens, nonce)
+            rows, due_ms, company = await self._library.claim(
+                worker, limit, free_tokens, nonce, elsewhere
+            )
         self._due_at = (
             asyncio.get_running_loop().time() + due_ms / 1000 if due_ms >= 0 else math.inf
         )
@@ -145,7 +157,7 @@ class RedisQueue:
         if len(leases) < len(rows):
             await self._fail_unreadable(rows, {lease.task_id for lease in leases})
         del self._unanswered_claims[worker]
-        return leases
+        return leases, company
 
     async def _fail_unreadable(self, rows: Sequence[LeaseRow], readable: set[TaskId]) -> None:
         error = TaskError("internal_error", "The stored request cannot be read by this release.")

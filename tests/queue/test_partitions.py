@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from forebay.core.errors import QueueFullError, TaskNotFoundError
+from forebay.core.lifecycle import State
 from forebay.core.request import TaskId, Tenant
 from forebay.queue.address import parse_address
 from forebay.queue.embedded import EmbeddedValkey
@@ -118,6 +119,82 @@ async def test_work_in_any_partition_ends_the_wait(parts: OpenQueue) -> None:
         await asyncio.sleep(0.05)
         await parts.queue.enqueue(task(tenant, tenant=tenant))
         await asyncio.wait_for(waiting, 20)
+
+
+def apart() -> tuple[str, str]:
+    """Return two tenants of different partitions."""
+    one, *others = TENANTS
+    home = partition_of(Tenant(one), PARTITIONS)
+    return one, next(t for t in others if partition_of(Tenant(t), PARTITIONS) != home)
+
+
+async def test_a_suspect_runs_beside_nothing_of_any_partition(parts: OpenQueue) -> None:
+    for tenant in apart():
+        await parts.queue.enqueue(task(tenant, tenant=tenant))
+    assert len(await parts.queue.claim("w", 9, PLENTY)) == 2
+    await parts.queue.reap("w")
+    seen = set()
+    for _ in range(2):
+        (alone,) = await parts.queue.claim("w", 9, PLENTY)
+        for _ in range(PARTITIONS):
+            assert await parts.queue.claim("w", 9, PLENTY, [alone.task_id]) == []
+        await parts.queue.finish([answer(alone)])
+        seen.add(alone.task_id)
+    assert len(seen) == 2
+
+
+async def test_a_task_is_no_dead_letter_for_anothers_crashes_in_another_partition(
+    parts: OpenQueue,
+) -> None:
+    one, other = apart()
+    poison = (await parts.queue.enqueue(task("poison", tenant=one))).task_id
+    innocent = (await parts.queue.enqueue(task("innocent", tenant=other))).task_id
+    while leases := await parts.queue.claim("w", 9, PLENTY):
+        if poison in names(leases):
+            await parts.queue.reap("w")
+        else:
+            await parts.queue.finish([answer(lease) for lease in leases])
+    records = [await parts.queue.get(one) for one in (poison, innocent)]
+    assert [one and one.state for one in records] == [State.DEAD, State.FINISHED]
+
+
+async def test_a_worker_runs_empty_of_every_partition_for_a_suspect(parts: OpenQueue) -> None:
+    one, other = apart()
+    await parts.queue.enqueue(task("suspect", tenant=one))
+    await parts.queue.claim("dies", 9, PLENTY)
+    await parts.queue.enqueue(task("running", tenant=other))
+    (running,) = await parts.queue.claim("w", 9, PLENTY)
+    await parts.queue.reap("dies")
+    # Its next claim tells it of the suspect.
+    assert await parts.queue.claim("w", 9, PLENTY, [running.task_id]) == []
+    await parts.queue.enqueue(task("more", tenant=other))
+    for _ in range(PARTITIONS):
+        assert await parts.queue.claim("w", 9, PLENTY, [running.task_id]) == []
+    await parts.queue.finish([answer(running)])
+    found = []
+    for _ in range(2):
+        (lease,) = await parts.queue.claim("w", 9, PLENTY)
+        found.append(lease.task_id.partition("-")[2])
+        await parts.queue.finish([answer(lease)])
+    assert found == ["suspect", "more"]
+
+
+async def test_other_workers_go_on_in_every_partition_while_one_runs_a_suspect(
+    parts: OpenQueue,
+) -> None:
+    one, other = apart()
+    await parts.queue.enqueue(task("suspect", tenant=one))
+    await parts.queue.claim("dies", 9, PLENTY)
+    await parts.queue.enqueue(task("running", tenant=other))
+    (running,) = await parts.queue.claim("busy", 9, PLENTY)
+    await parts.queue.reap("dies")
+    assert await parts.queue.claim("busy", 9, PLENTY, [running.task_id]) == []
+    (suspect,) = await parts.queue.claim("idle", 9, PLENTY)
+    assert suspect.task_id.endswith("suspect")
+    for name in ("more", "still-more"):
+        await parts.queue.enqueue(task(name, tenant=other))
+    leases = await parts.queue.claim("busy", 9, PLENTY, [running.task_id])
+    assert len(leases) == 2
 
 
 async def test_a_listing_goes_through_all_partitions(parts: OpenQueue) -> None:

@@ -110,6 +110,10 @@ local function claim_in_turn(q, given, worker, limit, free, share)
   put(q, 'hungry', #given.ids < limit and free > 0 and count(q, 'tasks') == 0 and 1 or 0)
 end
 
+-- What a worker may be given beside what it holds. A suspect runs alone, and waits for a worker that
+-- holds nothing.
+local COMPANY = { any = 0, run_empty = 1, none = 2 }
+
 -- Tell leases that a claim with this nonce gave out already: its reply was lost on the way.
 -- What it gave out and the worker still holds: a worker has no later claim while it repeats one.
 local function claimed_before(q, given, worker, nonce)
@@ -120,6 +124,9 @@ local function claimed_before(q, given, worker, nonce)
   for id in string.gmatch(string.sub(said, #nonce + 2), '%S+') do
     if redis.call('SISMEMBER', key(q, 'held', worker), id) == 1 then
       tell_lease(q, given, id, load(q, id))
+      if redis.call('SISMEMBER', key(q, 'solo'), id) == 1 then
+        q.company = COMPANY.none
+      end
     end
   end
   return true
@@ -147,14 +154,17 @@ local function choose(q, given, worker, limit, free, share)
   if id or solos(q) > 0 then
     local held = holding(q, worker)
     if #held == 1 and redis.call('SISMEMBER', key(q, 'solo'), held[1]) == 1 then
+      q.company = COMPANY.none
       return -- a suspect runs alone
-    elseif id and #held == 0 then
+    elseif id and #held + q.elsewhere == 0 then
+      q.company = COMPANY.none
       leave(q, id, t)
       lease(q, id, t, worker, true)
       tell_lease(q, given, id, t)
       return
     elseif id and solos(q) == 0 then
-      return -- run empty, so that the suspect comes next; otherwise it could wait for ever
+      q.company = COMPANY.run_empty -- the suspect comes next; otherwise it could wait for ever
+      return
     end
   end
   claim_in_turn(q, given, worker, limit, free, share)
@@ -166,12 +176,14 @@ local function next_due(q)
   return score and math.max(0, math.ceil(tonumber(score) - q.now)) or -1
 end
 
--- args: worker, limit, free tokens, nonce, share of the tokens for the less urgent. Returns the ms
--- until a delayed task is due, and what tell_lease says of each lease.
+-- args: worker, limit, free tokens, nonce, share of the tokens for the less urgent, how many tasks
+-- of other queues the worker holds. Returns the ms until a delayed task is due, what may come beside
+-- what it holds now, and what tell_lease says of each lease.
 local function claim(q, args)
-  local worker, limit, free, nonce, share = unpack(args, ARGS + 1)
+  local worker, limit, free, nonce, share, elsewhere = unpack(args, ARGS + 1)
+  q.elsewhere, q.company = number(elsewhere), COMPANY.any
   sweep(q)
-  local reply, given = { -1 }, { ids = {}, numbers = {} }
+  local reply, given = { -1, COMPANY.any }, { ids = {}, numbers = {} }
   if not claimed_before(q, given, worker, nonce) then
     choose(q, given, worker, number(limit), number(free), number(share))
     if #given.ids > 0 then
@@ -184,6 +196,7 @@ local function claim(q, args)
   if #given.ids == 0 then
     put(q, 'awake', 0) -- the worker will wait for a hint
   end
+  reply[2] = q.company
   tell_requests(q, reply, given)
   return reply
 end
