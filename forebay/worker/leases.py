@@ -92,6 +92,10 @@ class HeldLeases:
         """Return every held delivery."""
         return [key_of(lease) for lease in self._held.values()]
 
+    def task_ids(self) -> list[TaskId]:
+        """Return the tasks of every held delivery."""
+        return list(self._held)
+
     def keys_of(self, task_ids: Iterable[TaskId]) -> list[LeaseKey]:
         """Return the held deliveries of these tasks; unknown ones are left out."""
         return [key_of(self._held[one]) for one in task_ids if one in self._held]

@@ -137,8 +137,9 @@ class Worker:
         """Claim what there is room for; when there is nothing, wait a little for a turn."""
         drops = self.held.drops
         try:
-            held = [task_id for task_id, _ in self.held.keys()]
-            leases = await self._queue.claim(self.name, self.held.room, self.held.free_tokens, held)
+            leases = await self._queue.claim(
+                self.name, self.held.room, self.held.free_tokens, self.held.task_ids()
+            )
             if not leases:
                 await self._wait_for_turn(drops)
         except QueueUnavailableError as error:

@@ -1,4 +1,4 @@
-"""A server that is away for longer than a lease: nobody could renew one, and the workers live on."""
+"""A server that is away for longer than a lease: nobody could renew one; the workers live on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_dead_workers_leases_run_out_after_an_outage_too(
         await asyncio.sleep(AWAY_S)
     async with asyncio.timeout(20):
         while not (leases := await queue.claim("other", 1, PLENTY)):
-            await asyncio.sleep(0.02)
+            await queue.wait_for_work(0.02)
     assert names(leases) == ["a"]
 
 
