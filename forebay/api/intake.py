@@ -77,10 +77,17 @@ async def submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
         ForebayError: of the request's own fault, or of the queue's state. Nothing was enqueued.
     """
     try:
-        return await _submit(services, ask, caller)
+        return await _replayed(services, ask, caller) or await _submit(services, ask, caller)
     except ForebayError as error:
         services.metrics.refused.labels(error.code).inc()
         raise
+
+
+async def _replayed(services: Services, ask: Ask, caller: Caller) -> Enqueued | None:
+    """Return the task of a request that is sent again. It is there: no load is too high for it."""
+    if ask.idempotency is None:
+        return None
+    return await services.queue.replayed(caller.tenant, ask.idempotency)
 
 
 async def _submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
@@ -139,11 +146,8 @@ async def _enter(
         enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
         # an answer that is there, or that another task computes, costs nobody anything
         bill.void = not enqueued.fresh or enqueued.reuse is not None
-    services.metrics.admitted.inc()
-    if enqueued.fresh and enqueued.reuse is not None:
-        services.metrics.answers_reused.labels(enqueued.reuse.value).inc()
-    services.metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
-    services.metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
+    if enqueued.fresh:
+        _count(services, enqueued, cost)
     return enqueued
 
 
@@ -167,6 +171,15 @@ def _task(
         same=same_answer(request, caller.tenant, ask.cache, services.settings),
         held=services.holds_pictures,
     )
+
+
+def _count(services: Services, enqueued: Enqueued, cost: Cost) -> None:
+    metrics = services.metrics
+    metrics.admitted.inc()
+    metrics.admitted_tokens.labels("visual").inc(cost.visual_tokens)
+    metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
+    if enqueued.reuse is not None:
+        metrics.answers_reused.labels(enqueued.reuse.value).inc()
 
 
 def _check_text(texts: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from forebay.core.request import TaskId
+from forebay.core.request import TaskId, Tenant
 from forebay.queue.functions import Functions, by_name
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import NewTask, Quota
+from forebay.queue.ports import Idempotency, NewTask, Quota
 from forebay.queue.schema import Keys
 
 MOST_QUOTAS_KNOWN: Final = 1000
@@ -93,11 +93,13 @@ class DoorLibrary(Functions):
             reply = await self._call("admitted", task.task_id, "", known)
             if not reply:
                 raise
-        if reply[0] != "ok":
-            kind, where, there, retry_ms = reply
-            return Verdict(kind, where, there, retry_ms)
-        _, where, position, eta_ms, fresh, reuse = reply
-        return Verdict("ok", where, 0, 0, position, eta_ms, bool(fresh), reuse)
+        return _to_verdict(reply)
+
+    async def replay(self, tenant: Tenant, idempotency: Idempotency) -> Verdict | None:
+        """Say what ``enqueue`` would of the task that this key names; None: there is none."""
+        key = key_digest(idempotency.key)
+        reply = await self._call("replay", tenant, key, idempotency.digest)
+        return _to_verdict(reply) if reply else None
 
     def _known(self, task: NewTask) -> str:
         """Return what the function is told by name; what was not asked for is not told at all."""
@@ -149,6 +151,14 @@ class DoorLibrary(Functions):
     async def workers(self) -> int:
         """Return how many workers were heard of within one lease."""
         return int(await self._call("workers"))
+
+
+def _to_verdict(reply: list[Any]) -> Verdict:
+    if reply[0] != "ok":
+        kind, where, there, retry_ms = reply
+        return Verdict(kind, where, there, retry_ms)
+    _, where, position, eta_ms, fresh, reuse = reply
+    return Verdict("ok", where, 0, 0, position, eta_ms, bool(fresh), reuse)
 
 
 def key_digest(idempotency_key: str) -> str:

@@ -23,6 +23,7 @@ from forebay.queue.ports import (
     Fence,
     Glimpse,
     HeartbeatReply,
+    Idempotency,
     Lease,
     NewTask,
     Outcome,
@@ -105,6 +106,11 @@ class PartitionedQueue:
         number = partition_of(task.tenant, len(self._partitions))
         named = replace(task, task_id=TaskId(f"{number}-{task.task_id}"))
         return await self._partitions[number].enqueue(named)
+
+    async def replayed(self, tenant: Tenant, idempotency: Idempotency) -> Enqueued | None:
+        """Return the task that this key of a tenant names."""
+        number = partition_of(tenant, len(self._partitions))
+        return await self._partitions[number].replayed(tenant, idempotency)
 
     async def get(self, task_id: TaskId) -> TaskRecord | None:
         """Return what is known of a task."""

@@ -303,6 +303,17 @@ class Submitter(Protocol):
         """
         ...
 
+    async def replayed(self, tenant: Tenant, idempotency: Idempotency) -> Enqueued | None:
+        """Return the task that this key names, as ``enqueue`` would, or None.
+
+        What is there is told whatever the queue's state is, and before pictures are stored.
+
+        Raises:
+            IdempotencyConflictError: the key was used for something else.
+            QueueUnavailableError.
+        """
+        ...
+
     async def get(self, task_id: TaskId) -> TaskRecord | None:
         """Return what is known of a task, or None when it is unknown or expired."""
         ...

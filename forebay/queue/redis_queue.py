@@ -18,7 +18,7 @@ from forebay.core.errors import (
     RateLimitedError,
     TenantOverQuotaError,
 )
-from forebay.core.request import TaskId
+from forebay.core.request import TaskId, Tenant
 from forebay.queue.connection import (
     LONGEST_BLOCK_S,
     read_streams,
@@ -34,6 +34,7 @@ from forebay.queue.ports import (
     Fence,
     Glimpse,
     HeartbeatReply,
+    Idempotency,
     Lease,
     NewTask,
     Outcome,
@@ -91,6 +92,16 @@ class RedisQueue:
                     "The queue's server has no memory left.",
                     retry_after=self._limits.retry_after_s,
                 ) from error
+        if verdict.kind != "ok":
+            raise _refusal(verdict)
+        return to_enqueued(verdict)
+
+    async def replayed(self, tenant: Tenant, idempotency: Idempotency) -> Enqueued | None:
+        """Return the task that this key names; see ``Submitter``."""
+        async with unavailable("looking for a key"):
+            verdict = await self._library.replay(tenant, idempotency)
+        if verdict is None:
+            return None
         if verdict.kind != "ok":
             raise _refusal(verdict)
         return to_enqueued(verdict)

@@ -229,6 +229,25 @@ async def test_a_request_sent_again_under_its_key_is_the_same_task(door):
     assert late.json()["output"][0]["text"] == "The price is 12."
 
 
+async def test_a_request_sent_again_is_answered_though_the_queue_is_full_and_nothing_is_decoded(
+    redis, tmp_path, decoders
+):
+    limits = Limits(context_tokens=8192, max_waiting=1)
+    headers = {"Idempotency-Key": "order-7"}
+    sent = body([{"type": "image_url", "image_url": {"url": data_url(picture("JPEG"))}}])
+    async with open_door(redis, tmp_path / "blobs", decoders, limits=limits) as door:
+        first = await door.http.post(TASKS, json=sent, headers=headers)
+        full = await door.http.post(TASKS, json=body())
+        assert (first.status_code, full.status_code) == (202, 503)
+        again = await door.http.post(TASKS, json=sent, headers=headers)
+        assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+        other = await door.http.post(TASKS, json=body("other"), headers=headers)
+        assert other.status_code == 409
+        metrics = (await door.http.get("/metrics")).text
+        for said in ("forebay_admitted_total 1.0", "forebay_picture_decode_seconds_count 1.0"):
+            assert said in metrics
+
+
 async def test_a_key_used_for_something_else_is_a_conflict(door):
     headers = {"Idempotency-Key": "order-7"}
     await door.http.post(TASKS, json=body(), headers=headers)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from redis.asyncio import Redis
 
 from forebay.core.errors import IdempotencyConflictError
 from forebay.core.lifecycle import State
-from forebay.core.request import TaskId
+from forebay.core.request import TaskId, Tenant
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import Idempotency, Quota
 from forebay.queue.redis_queue import RedisQueue
@@ -34,6 +36,17 @@ async def test_another_request_under_the_same_key_is_refused(queue: RedisQueue) 
     with pytest.raises(IdempotencyConflictError, match="task a"):
         await queue.enqueue(task("b", idempotency=Idempotency(KEY.key, "another")))
     assert (await queue.depth()).waiting == 1
+
+
+@pytest.mark.parametrize("limits", [QueueLimits(max_waiting=1)])
+async def test_a_key_is_looked_for_without_a_task(queue: RedisQueue, limits: QueueLimits) -> None:
+    assert await queue.replayed(Tenant("default"), KEY) is None
+    first = await queue.enqueue(task("a", idempotency=KEY))  # and the queue is full
+    again = await queue.replayed(Tenant("default"), KEY)
+    assert again == replace(first, fresh=False)
+    assert await queue.replayed(Tenant("other"), KEY) is None
+    with pytest.raises(IdempotencyConflictError, match="task a"):
+        await queue.replayed(Tenant("default"), Idempotency(KEY.key, "another"))
 
 
 async def test_keys_of_two_tenants_have_nothing_to_do_with_each_other(queue: RedisQueue) -> None:

@@ -17,7 +17,7 @@ from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.limits import QueueLimits
 from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.partitions import partition_in, partition_of
-from forebay.queue.ports import Listing, StreamKind, StreamWrite
+from forebay.queue.ports import Idempotency, Listing, StreamKind, StreamWrite
 from forebay.queue.schema import Keys
 from tests.queue.key_check import find_leaks
 from tests.queue.making import PLENTY, answer, held, names, task
@@ -195,6 +195,14 @@ async def test_other_workers_go_on_in_every_partition_while_one_runs_a_suspect(
         await parts.queue.enqueue(task(name, tenant=other))
     leases = await parts.queue.claim("busy", 9, PLENTY, [running.task_id])
     assert len(leases) == 2
+
+
+async def test_a_key_is_looked_for_in_its_tenants_partition(parts: OpenQueue) -> None:
+    key = Idempotency("key", "asked")
+    for tenant in apart():
+        first = await parts.queue.enqueue(task(tenant, tenant=tenant, idempotency=key))
+        again = await parts.queue.replayed(Tenant(tenant), key)
+        assert again == replace(first, fresh=False)
 
 
 async def test_a_listing_goes_through_all_partitions(parts: OpenQueue) -> None:

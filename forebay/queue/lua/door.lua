@@ -24,6 +24,12 @@ local function same_key(q, task)
   return known(q, id, t, false)
 end
 
+-- args: tenant, idempotency key, digest. Returns what enqueue would for the task under this key, else {}.
+local function replay(q, args)
+  local tenant, name, digest = unpack(args, ARGS + 1)
+  return same_key(q, { tenant = tenant, key = name, digest = digest }) or {}
+end
+
 -- The generic cell rate algorithm: one number a tenant, the time at which its next task would be
 -- exactly on time; `burst` tasks may be early.
 local function cell(q, task)

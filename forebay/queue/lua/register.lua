@@ -26,6 +26,7 @@ end
 
 register('enqueue', enqueue, {})
 register('admitted', admitted, { 'no-writes' })
+register('replay', replay, { 'no-writes' })
 register('describe', describe, { 'no-writes' })
 register('glance', glance, { 'no-writes' })
 register('workers', workers, { 'allow-oom' }) -- it notes that the clock has gone back
