@@ -378,8 +378,8 @@ def test_what_a_client_is_told_names_no_address_and_no_key() -> None:
 
 @pytest.mark.parametrize(
     ("status", "busy", "passing"),
-    [(429, True, True), (503, True, True), (502, False, True), (500, False, False)]
-    + [(status, False, False) for status in (301, 401, 403, 404, 418, 204)],
+    [(429, True, True), (503, True, True), (408, False, True), (500, False, False)]
+    + [(status, False, False) for status in (301, 401, 403, 404, 418, 204, 502, 504)],
 )
 def test_a_refusal_says_whether_to_come_back(status: int, busy: bool, passing: bool) -> None:
     fault = fault_of_response(status, "7", b"<html>http://10.0.0.3 sk-secret-1</html>", HIDDEN)

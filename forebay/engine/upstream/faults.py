@@ -20,7 +20,8 @@ _SHORTEST_SECRET: Final = 4
 
 _CLIENTS_FAULT: Final = {400: "invalid_request", 413: "body_too_large", 422: "invalid_request"}
 _BUSY: Final = frozenset({429, 503})
-_PASSING: Final = frozenset({408, 425, 429, 502, 503, 504})
+_PASSING: Final = frozenset({408, 425, 429, 503})
+"""Not 502 and 504: a gateway has sent the request on, and what it did there may be the cause."""
 
 _CODES: Final = {
     "context_length_exceeded": "prompt_too_long",  # OpenAI
