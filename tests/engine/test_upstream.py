@@ -23,6 +23,7 @@ from forebay.engine.upstream import engine as upstream_engine
 from forebay.engine.upstream import health
 from forebay.engine.upstream.engine import UpstreamEngine, ask_once
 from forebay.engine.upstream.faults import UpstreamFaultError
+from forebay.engine.upstream.rounds import MOST_ROUNDS
 from forebay.engine.upstream.transport import Address
 from tests.engine.fake_upstream import (
     DONE,
@@ -176,6 +177,31 @@ async def test_a_server_that_stays_busy_gets_no_more_and_nothing_counts(status: 
         server.warm_up, server.chat = say("w"), say("a")
         await accepts(engine)
         assert isinstance(await ended(engine), Finished)
+
+
+async def test_a_request_that_is_always_refused_as_busy_while_others_are_answered_counts() -> None:
+    """Some servers say 429 of a request that is larger than they ever take."""
+    server = FakeUpstream(chat=refuse(429))
+    async with in_front_of(server) as engine:
+        rounds = []
+        for _ in range(MOST_ROUNDS + 1):
+            event = await ended(engine)
+            assert isinstance(event, Returned)
+            rounds.append(event.counts)
+            await accepts(engine)
+        assert rounds == [False] * MOST_ROUNDS + [True]
+        server.chat = say("a")
+        assert isinstance(await ended(engine), Finished)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_what_a_gateway_sent_on_is_not_sent_again_by_the_same_delivery(status: int) -> None:
+    server = FakeUpstream(chat=refuse(status))
+    async with in_front_of(server) as engine:
+        event = await ended(engine)
+        assert isinstance(event, Returned)
+        assert event.counts
+        assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [500, 401, 404, 302])

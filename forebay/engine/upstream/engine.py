@@ -34,6 +34,7 @@ from forebay.engine.upstream.faults import (
     UpstreamFaultError,
 )
 from forebay.engine.upstream.health import Health
+from forebay.engine.upstream.rounds import Rounds
 from forebay.engine.upstream.transport import Address, Transport
 from forebay.engine.upstream.wire import request_body
 from forebay.engine.warm_up import warm_up_request
@@ -71,6 +72,7 @@ class UpstreamEngine:
         self._answer_s = answer_s
         self._transport = Transport(address)
         self._health = Health(self.probe, self._transport.check)
+        self._rounds = Rounds()
         self._model = address.model
         self._outbox: asyncio.Queue[EngineEvent | None] = asyncio.Queue(unpublished)
         self._runs: dict[TaskId, asyncio.Task[None]] = {}
@@ -173,13 +175,15 @@ class UpstreamEngine:
             fault = error
         except TimeoutError:
             fault = BrokenOffError(f"the upstream's answer took over {self._answer_s:g} s")
-        return await self._ended_by(run, fault)
+        return await self._ended_by(run, call, fault)
 
-    async def _ended_by(self, run: TaskId, fault: UpstreamFaultError) -> Failed | Returned:
+    async def _ended_by(
+        self, run: TaskId, call: Call, fault: UpstreamFaultError
+    ) -> Failed | Returned:
         """Return whose fault it was: the request's, the server's, or, undecided, either's."""
         if isinstance(fault, RejectedError):
             return Failed(run, fault.code, fault.why)
-        if isinstance(fault, RefusedError) and not fault.busy:
+        if isinstance(fault, RefusedError) and (not fault.busy or self._rounds.are_over(call.body)):
             # The server may be down, or this one request be more than it can take: ask it.
             return Returned(run, fault.why, counts=await self._health.verdict(fault))
         self._health.doubt(fault)
@@ -214,6 +218,7 @@ class UpstreamEngine:
 
         reader = AnswerReader(call.sampling, self._address.hidden)
         first, *others = await self._read(call, reader, publish)
+        self._rounds.end(call.body)
         reason = FinishReason(first.reason)
         return Finished(run, first.text, reason, reader.usage, first.logprobs, tuple(others))
 
