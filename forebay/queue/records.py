@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from forebay.core.errors import AnswerTooLargeError
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
@@ -33,6 +33,12 @@ from forebay.queue.ports import (
 # json.dumps with arguments builds a new encoder for every call, which costs as much as it encodes.
 to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
+
+MOST_LOGPROB_BYTES: Final = 8 * 2**20
+"""Log-probabilities that are kept with a task. What the door lets a client ask for takes under half
+of it; a server elsewhere may send more than it was asked for."""
+
+_NUMBER_BYTES: Final = 24
 
 OutcomeRow = tuple[TaskId, Fence, str, str, str, str, str, str]
 """Task, fence, text, reason, usage, code, message, more: what ``finish`` is given of each."""
@@ -84,13 +90,27 @@ def to_depth(row: DepthRow) -> QueueDepth:
 
 
 def bounded(outcome: Outcome, max_bytes: int) -> Outcome:
-    """Return the outcome, or the failure that takes its place when its texts are too large."""
+    """Return the outcome, or the failure that takes its place when it is too large to be kept."""
     size = sum(len(text.encode()) for text in (outcome.text, *(one.text for one in outcome.others)))
-    if size <= max_bytes:
+    beside = _logprobs_size(outcome)
+    if size > max_bytes:
+        message = f"The answer has {size} bytes, the bound is {max_bytes}."
+    elif beside > MOST_LOGPROB_BYTES:
+        message = f"Its log-probabilities take {beside} bytes, the bound is {MOST_LOGPROB_BYTES}."
+    else:
         return outcome
-    message = f"The answer has {size} bytes, the bound is {max_bytes}."
     error = TaskError(AnswerTooLargeError.code, message)
     return Outcome(outcome.task_id, outcome.fence, error=error)
+
+
+def _logprobs_size(outcome: Outcome) -> int:
+    """Return about how many bytes the log-probabilities of all answers take, numbers included."""
+    return sum(
+        len(token) + _NUMBER_BYTES
+        for logprobs in (outcome.logprobs, *(one.logprobs for one in outcome.others))
+        for one in logprobs
+        for token in (one.token, *(token for token, _ in one.top))
+    )
 
 
 def outcome_row(outcome: Outcome) -> OutcomeRow:

@@ -197,6 +197,25 @@ async def test_an_answer_over_the_bound_is_a_failure_that_says_so(
     assert record.error == TaskError("answer_too_large", "The answer has 7 bytes, the bound is 6.")
 
 
+async def test_log_probabilities_over_their_bound_are_a_failure_that_says_so(
+    queue: RedisQueue,
+) -> None:
+    await queue.enqueue(task("fits"))
+    await queue.enqueue(task("too-large"))
+    asked = (TokenLogprob(b"x" * 8, -0.5, ((b"y" * 8, -0.25),) * 20),) * 3120  # what a client may
+    long = (TokenLogprob(b"x" * 8192, -0.5),) * 1025
+    for lease, logprobs in zip(await queue.claim("w", 2, PLENTY), (asked, long), strict=True):
+        await queue.finish([Outcome(*held(lease), "4", logprobs=logprobs)])
+    fits, too_large = await queue.get(TaskId("fits")), await queue.get(TaskId("too-large"))
+    assert fits is not None
+    assert fits.logprobs == asked
+    assert too_large is not None
+    assert too_large.state is State.FAILED
+    assert too_large.error is not None
+    assert too_large.error.code == "answer_too_large"
+    assert "log-probabilities" in too_large.error.message
+
+
 # Runs that are shared.
 
 
