@@ -144,11 +144,17 @@ class Metrics:
             "Webhooks that are due and in nobody's hands.",
             registry=registry,
         )
+        self.webhooks_crowded_out = Gauge(
+            "forebay_webhooks_crowded_out",
+            "Webhooks given up because too many waited, since the queue was made.",
+            registry=registry,
+        )
 
-    def see_webhooks(self, *, waiting: int, due: int) -> None:
+    def see_webhooks(self, *, waiting: int, due: int, crowded_out: int) -> None:
         """Set the gauges of webhooks."""
         self.webhooks_waiting.set(waiting)
         self.webhooks_due.set(due)
+        self.webhooks_crowded_out.set(crowded_out)
 
     def see_queue(self, depth: QueueDepth, workers: int) -> None:
         """Set the queue's gauges."""

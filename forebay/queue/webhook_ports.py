@@ -45,11 +45,15 @@ class WebhookLease:
 
 @dataclass(frozen=True, slots=True)
 class WebhookClaim:
-    """Webhooks leased by a claim; how many wait in all, and how many are due but not leased."""
+    """Webhooks leased by a claim; how many wait in all, and how many are due but not leased.
+
+    ``crowded_out``: given up because too many waited, since the queue was made.
+    """
 
     leases: Sequence[WebhookLease]
     waiting: int
     due: int
+    crowded_out: int = 0
 
 
 class Webhooks(Protocol):

@@ -25,12 +25,16 @@ class WebhookLibrary(Functions):
 
     async def claim(
         self, nonce: str, limit: int, per_host: int, lease_ms: int, busy: Mapping[str, int]
-    ) -> tuple[int, int, list[tuple[TaskId, dict[str, str]]]]:
-        """Return how many wait, how many are due but not leased, (task, fields) of each leased."""
+    ) -> tuple[int, int, list[tuple[TaskId, dict[str, str]]], int]:
+        """Return how many wait, how many are due but not leased, (task, fields) of each leased.
+
+        And how many were ever given up because too many waited.
+        """
         pairs = [value for pair in busy.items() for value in pair]
         reply = await self._call("hooks_claim", nonce, limit, per_host, lease_ms, *pairs)
-        waiting, due, rows = reply
-        return waiting, due, [(TaskId(row[0]), _by_name(row[1])) for row in rows]
+        waiting, due, rows, crowded_out = reply
+        leased = [(TaskId(row[0]), _by_name(row[1])) for row in rows]
+        return waiting, due, leased, crowded_out
 
     async def settle(self, task_id: TaskId, nonce: str, wait_ms: int, row: str) -> bool:
         """Return whether the lease was current; negative ``wait_ms``: no attempt follows."""
@@ -66,10 +70,10 @@ class RedisWebhooks:
         """
         nonce = secrets.token_hex(8)
         async with unavailable("claiming webhooks"):
-            waiting, due, rows = await self._library.claim(
+            waiting, due, rows, crowded_out = await self._library.claim(
                 nonce, limit, per_host, self._lease_ms, busy
             )
-        return WebhookClaim([_to_lease(*row) for row in rows], waiting=waiting, due=due)
+        return WebhookClaim([_to_lease(*row) for row in rows], waiting, due, crowded_out)
 
     async def settle(
         self, lease: WebhookLease, attempt: WebhookAttempt, again_s: float | None

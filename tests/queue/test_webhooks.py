@@ -206,8 +206,10 @@ async def test_webhooks_that_wait_are_bounded_and_what_is_given_up_is_told(
     await finish(queue, "a", "b", "c")
     for lease in await claim(hooks):
         await hooks.settle(lease, FAILED, {"a": 10, "b": 1000, "c": 100}[lease.task.task_id])
+    assert (await hooks.claim(0, 4, {})).crowded_out == 0
     await finish(queue, "d")
-    assert (await hooks.claim(0, 4, {})).waiting == 3
+    claimed = await hooks.claim(0, 4, {})
+    assert (claimed.waiting, claimed.crowded_out) == (3, 1)
     assert [one.outcome for one in await hooks.webhook_log(TaskId("b"))] == [
         "answered",
         "crowded_out",

@@ -96,16 +96,17 @@ class WebhookDispatcher:
 
     async def _take(self) -> bool:
         """Begin what is due and fits; return whether more was due than could be looked at."""
-        taken = waiting = due = 0
+        taken = waiting = due = crowded_out = 0
         for queue in self._queues:
             room = self._limits.at_once - len(self._running)
             claim = await queue.claim(room, self._limits.per_host, self._busy)
             waiting += claim.waiting
             due += claim.due
+            crowded_out += claim.crowded_out
             taken += len(claim.leases)
             for lease in claim.leases:
                 self._begin(queue, lease)
-        self._metrics.see_webhooks(waiting=waiting, due=due)
+        self._metrics.see_webhooks(waiting=waiting, due=due, crowded_out=crowded_out)
         return bool(taken and due)
 
     async def _pause(self) -> None:

@@ -53,6 +53,7 @@ do
     local of = redis.call('HMGET', key(q, 'hook', id), 'hook', 'hook_tries')
     if of[1] then
       end_with(q, id, host_of(of[1]), of[2], '{"outcome":"crowded_out"}')
+      bump(q, 'crowded_out', 1)
     else
       redis.call('ZREM', index, id) -- it has expired
     end
@@ -127,8 +128,8 @@ do
   end
 
   -- args: nonce, limit, limit of one receiver, lease in ms, then receiver and how many of its
-  -- webhooks the caller has in hand. Returns how many wait, how many of them are due, and
-  -- {id, fields and values} of each that is leased now.
+  -- webhooks the caller has in hand. Returns how many wait, how many of them are due, {id, fields and
+  -- values} of each that is leased now, and how many were ever given up because too many waited.
   hooks_claim = function(q, args)
     local nonce, limit, per_host, lease_ms = unpack(args, ARGS + 1, ARGS + 4)
     local busy = {}
@@ -142,6 +143,7 @@ do
       redis.call('ZCARD', hooks),
       redis.call('ZCOUNT', hooks, '-inf', q.now),
       rows,
+      count(q, 'crowded_out'),
     }
   end
 
