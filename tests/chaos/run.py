@@ -33,6 +33,9 @@ from tests.chaos.valkey import find_faketime
 QUIET_S = 90.0
 """How long the queue may take to be empty once every task has ended and every fault is over."""
 
+BOOKS_S = 10.0
+"""How long what ends by itself may take until the queue's books are compared for the last time."""
+
 ORPHAN_S = 15.0
 """How long a killed process's own children may outlive it."""
 
@@ -301,6 +304,7 @@ async def _settle(one: Run, stack: Stack) -> None:
 
     await _each(one, stack, 8, read_again)
     one.runs = await stack.runs()
+    await _until_the_books_add_up(one, stack)
     await _until_no_orphans(one, stack)
 
 
@@ -317,6 +321,16 @@ async def _until_empty(one: Run, stack: Stack) -> None:
                 return
         await asyncio.sleep(0.25)
     one.extra.append(Violation("left", "the queue", f"is not empty after {QUIET_S} s: {depth}"))
+
+
+async def _until_the_books_add_up(one: Run, stack: Stack) -> None:
+    """What the queue counts and lists agrees with its tasks, once nothing moves."""
+    until = time.monotonic() + BOOKS_S
+    while faults := await stack.faults_of_the_books():
+        if time.monotonic() > until:
+            one.extra.extend(Violation("books", "the queue", fault) for fault in faults[:20])
+            return
+        await asyncio.sleep(0.5)
 
 
 async def _until_no_orphans(one: Run, stack: Stack) -> None:

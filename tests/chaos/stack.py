@@ -22,11 +22,13 @@ from forebay.core.request import TaskId
 from forebay.queue.connection import connect
 from forebay.queue.ports import QueueDepth
 from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.schema import Keys
 from tests.chaos.chat_face import MODEL_NAME
 from tests.chaos.processes import Process
 from tests.chaos.proxy import Proxy
 from tests.chaos.valkey import Valkey
 from tests.integration.stack import free_port
+from tests.queue.integrity import check_integrity
 
 ROOT = Path(__file__).parents[2]
 START_S = 120.0
@@ -124,6 +126,11 @@ class Stack:
             return await RedisQueue(client).depth()
         finally:
             await client.aclose()
+
+    async def faults_of_the_books(self) -> list[str]:
+        """Return what does not agree in what the queue's server keeps."""
+        async with self.admin() as client:
+            return await check_integrity(client, Keys())
 
     async def lose(self, task: str) -> None:
         """Break the promise on purpose, for tests of those who check: forget a task's record."""
