@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
+from redis.exceptions import (
+    AuthenticationError,
+    InvalidResponse,
+    NoPermissionError,
+    ResponseError,
+)
 
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.address import SERVER_PORT, Form, ServerAddress
@@ -137,7 +142,7 @@ def _explanation(cause: BaseException) -> QueueSetupError | None:
     match cause:
         case QueueSetupError():
             found = cause
-        case NoPermissionError():
+        case ResponseError() if _lacks_rights(cause):
             found = ServerRightsError(
                 f"The queue's server does not let us: {cause}.",
                 mend="`forebay queue acl` and `forebay doctor` print the ACL rule that it needs.",
@@ -161,6 +166,11 @@ def _explanation(cause: BaseException) -> QueueSetupError | None:
                 mend="Correct host and port; a port with TLS wants rediss://.",
             )
     return found
+
+
+def _lacks_rights(cause: ResponseError) -> bool:
+    """Whether a command was refused for its user's rights, by itself or inside of a function."""
+    return isinstance(cause, NoPermissionError) or "ACL failure in script" in str(cause)
 
 
 def _tls_explanation(error: ssl.SSLError) -> ServerTlsError:
