@@ -199,11 +199,16 @@ _PLAIN_SAMPLING = SamplingParams()
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """One admitted request for one answer."""
+    """One admitted request for one answer.
+
+    ``raw``: the messages' text is the prompt itself, to be gone on with; no chat template is put
+    around it.
+    """
 
     model: str
     messages: tuple[Message, ...]
     sampling: SamplingParams = _PLAIN_SAMPLING
+    raw: bool = False
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
@@ -221,6 +226,7 @@ class InferenceRequest:
             "model": self.model,
             "messages": [message.to_dict() for message in self.messages],
             "sampling": self.sampling.to_dict(),
+            **({"raw": True} if self.raw else {}),
         }
 
     @classmethod
@@ -230,6 +236,7 @@ class InferenceRequest:
             model=raw["model"],
             messages=tuple(Message.from_dict(message) for message in raw["messages"]),
             sampling=SamplingParams.from_dict(raw["sampling"]),
+            raw=bool(raw.get("raw", False)),
         )
 
 

@@ -17,7 +17,7 @@ from forebay.core.errors import (
     TaskFailedError,
 )
 from forebay.core.image_grid import visual_tokens
-from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
+from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms, TextPart
 from forebay.engine.grammar import GrammarCompiler, GrammarState
 from forebay.engine.sequence import ImageSpan
 from forebay.models.chat_template import ChatTemplate
@@ -184,9 +184,10 @@ class Preparer:
         self, request: InferenceRequest, in_order: list[str], decoded: Mapping[str, PreparedImage]
     ) -> tuple[list[int], tuple[ImageSpan, ...]]:
         """Tokenise the rendered messages, each picture's one placeholder widened to its tokens."""
-        text = self.template.render(request.messages, self.tokenizer.guard)
         placeholder = self.config.image_token_id
-        narrow = self.tokenizer.encode(text)
+        if request.raw:
+            return self._raw_tokens(request), ()
+        narrow = self.tokenizer.encode(self.template.render(request.messages, self.tokenizer.guard))
         if narrow.count(placeholder) != len(in_order):
             raise TaskFailedError(
                 f"the model's chat template made {narrow.count(placeholder)} places for "
@@ -205,3 +206,16 @@ class Preparer:
             spans.append(ImageSpan(sha256, len(ids), len(ids) + count))
             ids.extend([placeholder] * count)
         return ids, tuple(spans)
+
+    def _raw_tokens(self, request: InferenceRequest) -> list[int]:
+        """Tokenise a prompt that no template is put around."""
+        parts = [part for message in request.messages for part in message.parts]
+        text = "".join(part.text for part in parts if isinstance(part, TextPart))
+        ids = self.tokenizer.encode_whole(text)
+        if request.images or self.config.image_token_id in ids:
+            raise InvalidRequestError(
+                "a prompt without a chat template has no place for a picture", param="prompt"
+            )
+        if not ids:
+            raise InvalidRequestError("the prompt is empty", param="prompt")
+        return ids

@@ -81,6 +81,14 @@ class TextTokenizer:
                 ids.extend(self._ids(piece.replace(_OPEN, "").replace(_CLOSE, "")))
         return ids
 
+    def encode_whole(self, text: str) -> list[int]:
+        """Return the ids of a text that is the whole prompt, as the checkpoint's own users have it.
+
+        Control tokens are read as such, and the tokenizer puts its own beginning before them.
+        """
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=True).ids
+        return ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control tokens left out."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)

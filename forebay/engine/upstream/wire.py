@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from forebay.core.constraint import Constraint, ConstraintKind
-from forebay.core.errors import TaskFailedError
+from forebay.core.errors import InvalidRequestError, TaskFailedError
 from forebay.core.request import (
     ImagePart,
     InferenceRequest,
@@ -68,7 +68,13 @@ def request_body(model: str, request: InferenceRequest, images: Mapping[str, byt
 
     Raises:
         TaskFailedError: a picture's bytes are not in ``images``.
+        InvalidRequestError: the prompt is to have no chat template, and the server's puts one.
     """
+    if request.raw:
+        raise InvalidRequestError(
+            "the server behind this one takes conversations only: use /v1/chat/completions",
+            param="prompt",
+        )
     body = {
         "model": model,
         "messages": [_message(message, images) for message in request.messages],
