@@ -37,6 +37,7 @@ PARTS: Final = (
     "turns.lua",
     "worker.lua",
     "operator.lua",
+    "batches.lua",
     "register.lua",
 )
 """Each part sees the local names of those before it."""

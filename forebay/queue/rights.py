@@ -12,6 +12,8 @@ from forebay.queue.functions import library_source
 OURS: Final = (
     "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "xadd",
     "xread", "xrange", "xrevrange", "zrange", "pexpire", "lrange", "client|setinfo", "select",
+    "set", "get", "del", "mget", "expire", "hgetall", "zadd", "zrem", "zcard", "zrevrange",
+    "zrevrank",
 )  # fmt: skip
 """Commands that Python sends itself, in any form of server."""
 

@@ -41,6 +41,12 @@ KEY_NAMES: dict[str, str] = {
     "hook": "hook:",  # HASH per ended task: a copy of its own with the answer, where and how often
     "hook_claim": "hc:",  # STRING per claim that leased something: what it leased
     "hook_log": "hooklog:",  # LIST per task: what became of each attempt
+    "file": "file:",  # STRING per file: what is known of it; its content lies in a folder
+    "files": "files:",  # ZSET per tenant: file -> when it was made, us
+    "batch": "batch:",  # HASH per batch: what was asked, who has it in hand, how far it has come
+    "batches": "batches:",  # ZSET per tenant: batch -> when it was made, us
+    "batch_live": "batchlive",  # ZSET: batch that has not ended -> when anyone may take it, ms
+    "response": "response:",  # STRING per response: the terms that were asked for
     "open": "open:",  # SET per caller with a bound: its tasks that have not ended
     "api_keys": "api_keys",  # ZSET: API key's id -> when it was made, ms (under access's hash tag)
     "api_key": "api_key:",  # HASH per API key: its hash, scopes, tenant, what it may have
@@ -70,6 +76,8 @@ LIVE_KEYS: dict[str, str] = {
     "hooks": "index of webhooks to be delivered; bounded, see WEBHOOKS_MOST",
     "hook_hosts": "index of receivers with webhooks to be delivered",
     "hook_line": "index of one receiver's webhooks",
+    "batch": "a batch that has not ended; its end sets its TTL",
+    "batch_live": "index of batches that have not ended; bounded, see BATCHES_MOST",
     "open": "index of tasks that have not ended",
     "api_keys": "index of API keys; at most MOST_API_KEYS",
     "api_key": "one that does not expire and is not revoked",
@@ -114,6 +122,12 @@ WEBHOOKS_MOST_PER_HOST = 10_000
 
 WEBHOOK_LOG_MOST = 32
 """Attempts in a task's log."""
+
+BATCH_TTL_S = 30 * 86_400
+"""An ended batch's record."""
+
+BATCHES_MOST = 1_000
+"""Batches of one queue that have not ended."""
 
 STREAM_BUFFER = 256
 """Entries held for one subscriber before its stream is left unread in the server."""
@@ -176,6 +190,26 @@ class Keys:
     def stream(self, task_id: TaskId) -> str:
         """The tokens of one task."""
         return self.prefix + KEY_NAMES["stream"] + task_id
+
+    def file(self, file_id: str) -> str:
+        """What is known of one file."""
+        return self.prefix + KEY_NAMES["file"] + file_id
+
+    def files(self, tenant: str) -> str:
+        """The files of one tenant."""
+        return self.prefix + KEY_NAMES["files"] + tenant
+
+    def batch(self, batch_id: str) -> str:
+        """What is known of one batch."""
+        return self.prefix + KEY_NAMES["batch"] + batch_id
+
+    def batches(self, tenant: str) -> str:
+        """The batches of one tenant."""
+        return self.prefix + KEY_NAMES["batches"] + tenant
+
+    def response(self, response_id: str) -> str:
+        """What is kept of one response beside its task."""
+        return self.prefix + KEY_NAMES["response"] + response_id
 
     def webhook_log(self, task_id: TaskId) -> str:
         """What became of each attempt to deliver one task's webhook."""

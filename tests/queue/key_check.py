@@ -28,6 +28,10 @@ async def find_leaks(redis: Redis, keys: Keys) -> list[str]:
             leaks.append(key)
         elif kind in ("hooks", "hook_line"):
             leaks += await _hooks_of_nothing(redis, keys, key)
+        elif kind == "batch":
+            batch_id = key.removeprefix(keys.prefix + KEY_NAMES["batch"])
+            if await redis.zscore(keys.prefix + KEY_NAMES["batch_live"], batch_id) is None:
+                leaks.append(f"{key} (in no index)")
         elif (task_id := await _task_of(redis, keys, key, kind)) is not None:
             state = await redis.hget(keys.task(task_id), "state")
             if state is None or State(state).final or task_id not in indexed:

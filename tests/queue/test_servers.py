@@ -13,9 +13,10 @@ import redis as sync_redis
 
 from forebay.config import SettingsError, load_settings
 from forebay.core.errors import QueueUnavailableError
-from forebay.core.request import TaskId
+from forebay.core.request import TaskId, Tenant
 from forebay.doctor import Verdict, examine
 from forebay.queue.address import Login, Tls, parse_address
+from forebay.queue.batches import BatchRecord, BatchStatus, RedisBatches
 from forebay.queue.errors import (
     EvictionPolicyError,
     ReadOnlyServerError,
@@ -24,8 +25,10 @@ from forebay.queue.errors import (
     ServerTlsError,
     WrongServerKindError,
 )
-from forebay.queue.opening import OpenQueue, open_queue
+from forebay.queue.files import FileRecord, RedisFiles
+from forebay.queue.opening import OpenQueue, Place, open_queue
 from forebay.queue.ports import StreamKind, StreamWrite
+from forebay.queue.responses import RedisResponses, ResponseRecord
 from forebay.queue.rights import acl_command, commands
 from tests.queue.making import PLENTY, answer, held, names, task
 from tests.queue.servers import (
@@ -49,8 +52,33 @@ def opening(url: str, **more: Any) -> AbstractAsyncContextManager[OpenQueue]:
     return open_queue(parse_address(url, **more))
 
 
+async def keep_records(place: Place) -> None:
+    """Use everything that files, batches and responses use."""
+    files, tenant = RedisFiles(place.redis, place.name), Tenant("anna")
+    file = FileRecord("file-a", tenant, "a", "batch", 1, 100, 200)
+    await files.add(file)
+    assert await files.count(tenant) == 1
+    assert await files.newest_first(tenant) == [await files.get("file-a")]
+    await files.remove(file)
+    batches = RedisBatches(place.redis, place.name)
+    batch = BatchRecord("batch_a", tenant, "/v1/responses", "file-a", 100, 200, 300, "24h", {})
+    await batches.open(batch)
+    assert await batches.newest_first(tenant, "batch_a", 1) == []
+    assert await batches.take("one") == batch
+    await batches.cancel("batch_a", 150)
+    await batches.close("batch_a", "one", status=BatchStatus.CANCELLED)
+    await batches.drop_from_list(tenant, ["batch_a"])
+    responses = RedisResponses(place.redis, place.name)
+    response = ResponseRecord(TaskId("a"), tenant, background=True, terms={})
+    await responses.keep(response)
+    await responses.ended(response.response_id)
+    assert await responses.get(response.response_id) == response
+    await responses.remove(response.response_id)
+
+
 async def run_through(opened: OpenQueue) -> None:
     """Use everything that the door and a worker use."""
+    await keep_records(opened.places[0])
     queue = opened.queue
     for name in ("a", "b", "c", "d"):
         await queue.enqueue(task(name, deadline_s=60))
