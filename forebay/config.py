@@ -201,6 +201,16 @@ class Settings(AccessSettings, FetchSettings):
         description="Bytes of bodies and fetched pictures that an API process holds at once; at "
         "least `max_body_bytes`. More requests are refused for the moment.",
     )
+    max_file_bytes: int = Field(
+        100 * 2**20, ge=1024, description="Largest file of requests that may be uploaded."
+    )
+    files_bytes: int = Field(
+        10 * 2**30, ge=2**20, description="Bytes that uploaded files and batches' outputs may take."
+    )
+    batch_lines: int = Field(50_000, ge=1, description="Requests in one batch.")
+    batch_window: int = Field(
+        32, ge=1, le=1024, description="Requests of one batch that are in the queue at once."
+    )
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture, width x height.")
     max_images: int = Field(16, ge=1, description="Pictures in one request.")
     image_side: int = Field(1024, ge=28, description="Longest side of a stored picture.")
@@ -412,6 +422,16 @@ class Settings(AccessSettings, FetchSettings):
             secret=self.secret_of("s3_secret_access_key"),
         )
         return replace(address, bucket=bucket)
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of uploaded files and of batches' outputs."""
+        return self.data_dir / "files"
+
+    @property
+    def batches_dir(self) -> Path:
+        """Folder of what running batches need."""
+        return self.data_dir / "batches"
 
     @property
     def queue_dir(self) -> Path:

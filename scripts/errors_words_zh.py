@@ -57,6 +57,22 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "任务已经结束，无法再取消。",
         "用 GET /v1/tasks/{id} 查看它是如何结束的。",
     ),
+    "file_not_found": (
+        "没有这个文件：从未在此上传，已被删除，或已过期。",
+        "检查文件编号；文件最多保留 30 天。请重新上传。",
+    ),
+    "batch_not_found": (
+        "没有这个批处理：从未在此创建，或 30 天后已被清除。",
+        "检查编号；GET /v1/batches 会列出所有批处理。",
+    ),
+    "batch_ended": (
+        "批处理已经结束，无法再取消。",
+        "用 GET /v1/batches/{id} 查看它是如何结束的。",
+    ),
+    "response_not_found": (
+        "没有这个回答：从未在此生成，已被删除，以 `store` 为 false 生成，或已过期。",
+        "检查编号；回答与结果保留同样长的时间，默认一小时。",
+    ),
     "invalid_image": (
         "应为图片的部分不是可接受的格式，或已损坏。",
         "发送完整的 JPEG、PNG、WEBP、GIF 或 BMP 文件。",

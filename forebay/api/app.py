@@ -17,8 +17,15 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
 from forebay.api import admin, chat, compat, health, infer, models, multimodal, tasks
+from forebay.api.batches import routes as batches
+from forebay.api.batches.desk import BatchDesk, BatchLimits
+from forebay.api.batches.runner import BatchRunner
+from forebay.api.completions import routes as completions
 from forebay.api.cors import add_cors
 from forebay.api.error_forms import install_error_forms
+from forebay.api.files import routes as files
+from forebay.api.files.folder import FileFolder
+from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
 from forebay.api.middleware.access import AccessMiddleware
 from forebay.api.middleware.access_log import AccessLogMiddleware
@@ -27,6 +34,7 @@ from forebay.api.middleware.last_resort import LastResortMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
 from forebay.api.queue_watch import QueueWatch
+from forebay.api.responses import routes as responses
 from forebay.api.review.book import PromptBook
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
@@ -37,19 +45,25 @@ from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
 from forebay.outbound.client import Bounds, SafeClient
 from forebay.outbound.reach import Reach
+from forebay.queue.batches import RedisBatches
 from forebay.queue.blob_places import PlacedClaims, open_blobs
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.blobs_redis import HeldBlobs
 from forebay.queue.blobs_s3 import S3Blobs
-from forebay.queue.opening import open_queue
+from forebay.queue.files import RedisFiles
+from forebay.queue.opening import Place, open_queue
 from forebay.queue.operation import DOOR_ANSWER_S
 from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
+from forebay.queue.responses import RedisResponses
 from forebay.queue.schema import Keys
 from forebay.queue.sweep import keep_swept
 from forebay.queue.webhooks import RedisWebhooks
 
 _REDIRECTS = 3
 """Of a picture's URL; each is judged as the first."""
+
+_FORM_BYTES = 2**16
+"""What a multipart form may have around its file."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -63,7 +77,8 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
-    for route in (chat, tasks, infer, multimodal, models, compat, health, admin):
+    openai = (chat, completions, responses, models, files, batches)
+    for route in (*openai, tasks, infer, multimodal, compat, health, admin):
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
@@ -71,7 +86,10 @@ def create_app(services: Services) -> FastAPI:
     # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
     # the route that reads it, which only callers who may come in do
     app.add_middleware(
-        BodyLimitMiddleware, max_bytes=services.settings.max_body_bytes, held=services.held
+        BodyLimitMiddleware,
+        max_bytes=services.settings.max_body_bytes,
+        held=services.held,
+        on_disk={"/v1/files": services.settings.max_file_bytes + _FORM_BYTES},
     )
     app.add_middleware(AccessMiddleware, gate=services.gate, metrics=services.metrics)
     add_cors(app, services.settings)
@@ -137,29 +155,52 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         secrets = settings.webhook_secrets()
         if secrets:
             await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
-        yield create_app(
-            Services(
-                queue=opened.queue,
-                operator=opened.operator,
-                streams=opened.streams,
-                blobs=HeldBlobs(blobs, claims),
-                holds_pictures=True,
-                images=ImageNormaliser(decoders, quality=settings.image_quality),
-                decoders=decoders,
-                profile=profile,
-                limits=door_limits(settings, profile),
-                load=LoadGauge(opened.queue),
-                watch=watch,
-                settings=door_settings(settings),
-                metrics=metrics,
-                webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
-                webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
-                held=held,
-                fetcher=picture_fetcher(settings, held) if settings.fetch_urls else None,
-                prompts=prompts,
-                access=access,
-            )
+        desk = _batch_desk(settings, opened.places[0])
+        services = Services(
+            queue=opened.queue,
+            operator=opened.operator,
+            streams=opened.streams,
+            blobs=HeldBlobs(blobs, claims),
+            holds_pictures=True,
+            images=ImageNormaliser(decoders, quality=settings.image_quality),
+            decoders=decoders,
+            profile=profile,
+            limits=door_limits(settings, profile),
+            load=LoadGauge(opened.queue),
+            watch=watch,
+            settings=door_settings(settings),
+            metrics=metrics,
+            webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
+            webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
+            held=held,
+            fetcher=picture_fetcher(settings, held) if settings.fetch_urls else None,
+            prompts=prompts,
+            files=desk.files,
+            batches=desk,
+            responses=_responses(opened.places[0]),
+            access=access,
         )
+        await stack.enter_async_context(BatchRunner(services, desk))
+        yield create_app(services)
+
+
+def _responses(place: Place) -> RedisResponses:
+    """Return where responses are kept, beside the first partition's tasks."""
+    ttl_s = place.limits.result_ttl_s
+    return RedisResponses(place.redis, place.name, result_ttl_s=ttl_s)
+
+
+def _batch_desk(settings: Settings, place: Place) -> BatchDesk:
+    """Return where batches and files are kept: their records beside the first partition's tasks."""
+    return BatchDesk(
+        RedisBatches(place.redis, place.name, place.limits),
+        FileStore(
+            RedisFiles(place.redis, place.name),
+            FileFolder(settings.files_dir, settings.files_bytes),
+        ),
+        settings.batches_dir,
+        BatchLimits(settings.batch_lines, settings.batch_window),
+    )
 
 
 def model_profile(settings: Settings) -> ModelProfile:
@@ -200,6 +241,7 @@ def door_settings(settings: Settings) -> DoorSettings:
     """Return the door's share of the settings."""
     return DoorSettings(
         max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
         image_side=settings.image_side,
         max_tokens_default=settings.max_tokens_default,
         max_tokens_limit=settings.max_tokens_limit,

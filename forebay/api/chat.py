@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from forebay.access.caller import Caller
 from forebay.api import sse
 from forebay.api.chat_form import ChatForm, chat_sampling, read_chat_form, to_ask
-from forebay.api.chat_objects import completion
-from forebay.api.chat_stream import chat_events
+from forebay.api.chat_objects import Chunks, completion
+from forebay.api.chat_stream import answer_events
 from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
@@ -48,10 +48,10 @@ async def chat_completions(request: Request, services: ServicesOf, caller: Calle
     taken = asked.taken
     task_id = taken.enqueued.task_id
     if asked.stream:
+        chunks = Chunks(task_id, services.profile.name, with_usage=asked.usage)
+        opening = map(chunks.opening, range(asked.answers))
         return sse.EventStreamResponse(
-            chat_events(
-                services, task_id, answers=asked.answers, usage=asked.usage, arrived=arrived
-            ),
+            answer_events(services, task_id, chunks, opening, arrived),
             on_gone=lambda: abandon(services, task_id, lasting=taken.lasting),
             keep_alive_s=services.settings.keep_alive_s,
             send_timeout_s=services.settings.send_timeout_s,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from forebay.api.chat_fields import HARMLESS, HONOURED, refuse_unsupported
+from forebay.api.chat_fields import HONOURED, refuse_unsupported
 from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
 from forebay.api.picture_urls import PictureUrl
@@ -35,6 +35,7 @@ that fits a context has, and few enough to be read without holding up other clie
 
 MOST_MESSAGES: Final = 1000
 MOST_PARTS: Final = 1000
+MOST_METADATA: Final = 16
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -86,13 +87,22 @@ Messages = Annotated[
 ]
 
 
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_METADATA)]
+
+
 class AnswersForm(SamplingForm):
-    """What is asked of the answers, in a conversation of any contract."""
+    """What is asked of the answers, in a conversation of any contract.
+
+    ``metadata`` is given back with the task.
+    """
 
     max_completion_tokens: int | None = Field(default=None, ge=1)
     n: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+    metadata: Metadata | None = None
 
 
 class ChatForm(AnswersForm):
@@ -116,13 +126,25 @@ def read_chat_form(body: bytes) -> ChatForm:
     Raises:
         InvalidRequestError: not JSON, not of the documented form, or a field is not supported.
     """
-    raw = json_object(body)
+    return chat_form(json_object(body))
+
+
+def chat_form(raw: Mapping[str, Any]) -> ChatForm:
+    """Check a request's fields. Raises InvalidRequestError."""
     refuse_unsupported(raw)
-    known = {name: value for name, value in raw.items() if name in HONOURED - HARMLESS}
+    known = {name: value for name, value in raw.items() if name in HONOURED}
     try:
-        return ChatForm.model_validate(known)
+        form = ChatForm.model_validate(known)
     except ValidationError as error:
         raise refusal(error) from error
+    check_stream_options(form.stream, form.stream_options)
+    return form
+
+
+def check_stream_options(stream: bool | None, options: StreamOptions | None) -> None:
+    """Raise InvalidRequestError where a stream's options are given and no stream is asked for."""
+    if options is not None and not stream:
+        raise InvalidRequestError("stream_options needs stream to be true", param="stream_options")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -173,8 +195,12 @@ def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
     Raises:
         InvalidRequestError: a picture's URL cannot be read, or a turn has one that may not.
     """
-    turns = to_turns(form.messages, lossless=bool(form.image_lossless))
-    return Ask(turns=turns, sampling=sampling, model=form.model)
+    return Ask(
+        turns=to_turns(form.messages, lossless=bool(form.image_lossless)),
+        sampling=sampling,
+        model=form.model,
+        metadata=form.metadata or {},
+    )
 
 
 def to_turns(messages: Sequence[ChatMessage], *, lossless: bool = False) -> tuple[Turn, ...]:

@@ -10,7 +10,7 @@ from forebay.core.events import Choice, Piece, TokenLogprob
 from forebay.core.request import TaskId
 from forebay.queue.ports import TaskRecord
 
-_LEAST_LOGPROB = -9999.0
+LEAST_LOGPROB = -9999.0
 """JSON has no infinity; this is what OpenAI's documentation names for the unthinkable."""
 
 
@@ -55,7 +55,7 @@ def _token(token: bytes, logprob: float) -> dict[str, Any]:
     """Return a token as text, where it is text, and always as its bytes."""
     return {
         "token": token.decode(errors="replace"),
-        "logprob": max(logprob, _LEAST_LOGPROB),
+        "logprob": max(logprob, LEAST_LOGPROB),
         "bytes": list(token),
     }
 

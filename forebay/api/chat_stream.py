@@ -1,49 +1,70 @@
-"""A chat answer as server-sent events, as its tokens come."""
+"""An answer as server-sent events, as its tokens come, in the form of OpenAI's chunks."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from forebay.api import sse
 from forebay.api.answers import ShownAnswer
-from forebay.api.chat_objects import Chunks
 from forebay.api.error_forms import openai_form
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, error_for_code
+from forebay.core.events import Piece
 from forebay.core.request import TaskId
 from forebay.queue.ports import StreamEntry, StreamKind
 
 
-async def chat_events(
-    services: Services, task_id: TaskId, *, answers: int, usage: bool, arrived: float
+class AnswerChunks(Protocol):
+    """The objects of one contract's stream. ``with_usage``: the last one counts tokens."""
+
+    with_usage: bool
+
+    def delta(self, piece: Piece) -> dict[str, Any]:
+        """Return a chunk with new text."""
+        ...
+
+    def closing(self, index: int, finish_reason: str) -> dict[str, Any]:
+        """Return the chunk that says why an answer ended."""
+        ...
+
+    def usage(self, usage: dict[str, int] | None) -> dict[str, Any]:
+        """Return the chunk that counts tokens; it has no choices."""
+        ...
+
+
+async def answer_events(
+    services: Services,
+    task_id: TaskId,
+    chunks: AnswerChunks,
+    opening: Iterable[dict[str, Any]],
+    arrived: float,
 ) -> AsyncGenerator[bytes]:
     """Yield the events of a task; after the response has begun, an error is an event too.
 
     Args:
         services: what the door works with.
         task_id: the task.
-        answers: how many were asked for.
-        usage: whether the last chunk counts tokens.
+        chunks: makes each event's object.
+        opening: the objects that come before there is any text.
         arrived: when the request came, by ``time.monotonic``.
     """
-    chunks = Chunks(task_id, services.profile.name, with_usage=usage)
-    for index in range(answers):
-        yield sse.event(chunks.opening(index))
+    for one in opening:
+        yield sse.event(one)
     try:
         async with aclosing(_answer_events(services, task_id, chunks, arrived)) as events:
-            async for one in events:
-                yield one
+            async for event in events:
+                yield event
     except ForebayError as error:
         yield sse.event(openai_form(error))
     yield sse.DONE
 
 
 async def _answer_events(
-    services: Services, task_id: TaskId, chunks: Chunks, arrived: float
+    services: Services, task_id: TaskId, chunks: AnswerChunks, arrived: float
 ) -> AsyncGenerator[bytes]:
     shown: defaultdict[int, ShownAnswer] = defaultdict(ShownAnswer)
     waiting = True
@@ -64,11 +85,11 @@ async def _answer_events(
                 for event in _closing_events(chunks, entry.fields):
                     yield event
             else:
-                raise _failure(entry.kind, entry.fields)
+                raise stream_failure(entry.kind, entry.fields)
 
 
 def _delta_events(
-    chunks: Chunks, entry: StreamEntry, shown: defaultdict[int, ShownAnswer]
+    chunks: AnswerChunks, entry: StreamEntry, shown: defaultdict[int, ShownAnswer]
 ) -> Iterator[bytes]:
     fresh = [new for piece in entry.pieces if (new := shown[piece.index].add(piece)) is not None]
     for at, piece in enumerate(fresh, start=1):
@@ -77,14 +98,15 @@ def _delta_events(
         yield sse.event(chunks.delta(piece), stream_id=place)
 
 
-def _closing_events(chunks: Chunks, fields: Any) -> Iterator[bytes]:
+def _closing_events(chunks: AnswerChunks, fields: Any) -> Iterator[bytes]:
     for index, reason in enumerate(fields["finish_reasons"]):
         yield sse.event(chunks.closing(index, reason))
     if chunks.with_usage:
         yield sse.event(chunks.usage(fields.get("usage")))
 
 
-def _failure(kind: StreamKind, fields: Any) -> ForebayError:
+def stream_failure(kind: StreamKind, fields: Any) -> ForebayError:
+    """Return the error that a stream's last entry tells of."""
     if kind is StreamKind.CANCELLED:
         return error_for_code("cancelled")("the task was cancelled")
     return error_for_code(fields.get("code", ""))(fields.get("message") or "the task failed")

@@ -55,7 +55,7 @@ class Turn:
 class Ask:
     """A request in the door's own words, whatever its contract. ``model`` None: the served one.
 
-    The fields after the model are those of ``NewTask``.
+    ``raw`` is that of ``InferenceRequest``; the fields after the model are those of ``NewTask``.
     """
 
     turns: tuple[Turn, ...]
@@ -68,6 +68,7 @@ class Ask:
     metadata: Mapping[str, str] = field(default_factory=dict)
     idempotency: Idempotency | None = None
     cache: CacheWishes = field(default_factory=CacheWishes)
+    raw: bool = False
 
 
 async def submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
@@ -154,7 +155,8 @@ async def _enter(
 def _task(
     services: Services, ask: Ask, caller: Caller, cost: Cost, stored: Sequence[ImagePart]
 ) -> NewTask:
-    request = InferenceRequest(services.profile.name, _messages(ask.turns, stored), ask.sampling)
+    messages = _messages(ask.turns, stored)
+    request = InferenceRequest(services.profile.name, messages, ask.sampling, ask.raw)
     return NewTask(
         TaskId(uuid.uuid4().hex),
         request,

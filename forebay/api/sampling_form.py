@@ -145,7 +145,9 @@ def refusal(error: ValidationError) -> InvalidRequestError:
     return InvalidRequestError(f"{field}: {first['msg']}", param=field)
 
 
-_BRANCH: Final = re.compile(r"(str|(list|dict)\[.*\]|TextContent|ImageContent)$")
+_BRANCH: Final = re.compile(
+    r"(str|(list|dict)\[.*\]|(Text|Image)Content|Input(Text|Image)|OutputText)$"
+)
 """What pydantic writes into a place for the branch of a union that it tried."""
 
 
@@ -193,14 +195,14 @@ _PLAIN_FIELDS = (
 )  # fmt: skip
 
 
-def check_logprobs(params: SamplingParams) -> None:
-    """Raise InvalidRequestError where more would have to be kept than one request may."""
+def check_logprobs(params: SamplingParams, param: str = "top_logprobs") -> None:
+    """Raise InvalidRequestError, naming ``param``, where one request may not have so many kept."""
     wanted = 0 if params.logprobs is None else params.n * params.max_tokens * (params.logprobs + 1)
     if wanted > MOST_LOGPROBS:
         raise InvalidRequestError(
-            f"n * max_tokens * (top_logprobs + 1) is {wanted}, at most {MOST_LOGPROBS} "
+            f"n * max_tokens * ({param} + 1) is {wanted}, at most {MOST_LOGPROBS} "
             "log-probabilities are kept for a request",
-            param="top_logprobs",
+            param=param,
         )
 
 

@@ -12,12 +12,15 @@ from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
+from forebay.api.batches.desk import BatchDesk
+from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
+from forebay.queue.responses import RedisResponses
 from forebay.queue.webhook_ports import WebhookLog
 
 
@@ -26,6 +29,7 @@ class DoorSettings:
     """The door's own numbers. Times in seconds, sizes in bytes, sides in pixels."""
 
     max_body_bytes: int = 20 * 2**20
+    max_file_bytes: int = 100 * 2**20
     image_side: int = 1024
     image_quality: int = 85
     max_tokens_default: int = 256
@@ -68,6 +72,9 @@ class Services:
     fetcher: PictureFetcher | None = None
     """Pictures by URL; None: they are not fetched here."""
     prompts: PromptBook = field(default_factory=PromptBook)
+    files: FileStore | None = None
+    batches: BatchDesk | None = None
+    responses: RedisResponses | None = None
     access: Access | None = None
     """None: anyone may come in, and there are no keys; for a door within a test or a bench."""
 

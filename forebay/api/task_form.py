@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 from fastapi import Request
 from pydantic import Field, ValidationError
@@ -24,13 +24,9 @@ from forebay.queue.ports import Idempotency
 LONGEST_DELAY_S: Final = 86_400
 LONGEST_DEADLINE_S: Final = 7 * 86_400
 LONGEST_URL: Final = 2048
-MOST_METADATA: Final = 16
 
 _MOST_FORM_FIELDS: Final = 500
 _FILES: Final = frozenset({"image"})
-
-MetadataKey = Annotated[str, Field(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
 
 
 class TaskForm(AnswersForm):
@@ -50,9 +46,6 @@ class TaskForm(AnswersForm):
     deadline_s: float | None = Field(default=None, gt=0, le=LONGEST_DEADLINE_S)
     delay_s: float | None = Field(default=None, ge=0, le=LONGEST_DELAY_S)
     webhook_url: str | None = Field(default=None, min_length=1, max_length=LONGEST_URL)
-    metadata: dict[MetadataKey, MetadataValue] | None = Field(
-        default=None, max_length=MOST_METADATA
-    )
 
 
 FIELDS: Final = frozenset(TaskForm.model_fields)

@@ -132,6 +132,38 @@ class TaskEndedError(ForebayError):
     mend = "Read how it ended with GET /v1/tasks/{id}."
 
 
+class FileNotHereError(ForebayError):
+    """No such file: never uploaded here, deleted, or expired."""
+
+    status = 404
+    code = "file_not_found"
+    mend = "Check the id; files are kept for 30 days at most. Upload the file again."
+
+
+class BatchNotFoundError(ForebayError):
+    """No such batch: never created here, or forgotten after 30 days."""
+
+    status = 404
+    code = "batch_not_found"
+    mend = "Check the id; GET /v1/batches lists them."
+
+
+class BatchEndedError(ForebayError):
+    """The batch has ended already, so there is nothing to cancel."""
+
+    status = 409
+    code = "batch_ended"
+    mend = "Read how it ended with GET /v1/batches/{id}."
+
+
+class ResponseNotFoundError(ForebayError):
+    """No such response: never made here, deleted, made with `store` false, or expired."""
+
+    status = 404
+    code = "response_not_found"
+    mend = "Check the id; responses are kept as long as results, for an hour by default."
+
+
 class InvalidImageError(ForebayError):
     """A part that should be a picture is not one of the accepted formats, or is damaged."""
 

@@ -24,6 +24,10 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.app import create_app
+from forebay.api.batches.desk import BatchDesk, BatchLimits
+from forebay.api.batches.runner import BatchRunner
+from forebay.api.files.folder import FileFolder
+from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
@@ -33,11 +37,14 @@ from forebay.config import PACKAGE_FOLDER
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
+from forebay.queue.batches import RedisBatches
 from forebay.queue.blobs import FolderBlobs
+from forebay.queue.files import RedisFiles
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import Lease, Outcome, StreamWrite, TaskError
 from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.responses import RedisResponses
 from forebay.queue.token_stream import RedisTokenStreams
 
 MODEL = "forebay-test"
@@ -76,6 +83,7 @@ async def open_door(
     held: HeldBytes | None = None,
     fetcher: PictureFetcher | None = None,
     prompts: Path = PACKAGE_FOLDER / "prompts",
+    batch_limits: BatchLimits | None = None,
     access: Access | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
@@ -84,6 +92,13 @@ async def open_door(
         RedisTokenStreams(redis, "test", queue_limits) as streams,
         QueueWatch(queue, every_s=0.1) as watch,
     ):
+        store = FileStore(RedisFiles(redis, "test"), FileFolder(folder.with_name("files")))
+        desk = BatchDesk(
+            RedisBatches(redis, "test", queue_limits, lease_s=3),
+            store,
+            folder.with_name("batches"),
+            batch_limits or BatchLimits(),
+        )
         services = Services(
             queue=queue,
             operator=RedisOperator(redis, "test", queue_limits),
@@ -100,9 +115,13 @@ async def open_door(
             held=held or HeldBytes(),
             fetcher=fetcher,
             prompts=PromptBook.from_folder(prompts),
+            files=desk.files,
+            batches=desk,
+            responses=RedisResponses(redis, "test"),
             access=access,
         )
         async with (
+            BatchRunner(services, desk),
             listening(create_app(services)) as url,
             httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http,
         ):

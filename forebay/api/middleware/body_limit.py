@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -13,6 +14,9 @@ from forebay.core.errors import BodyTooLargeError
 
 _SCOPE_KEY: Final = "forebay.held"
 
+_SPOOL_BYTES: Final = 2**20
+"""Of an uploaded file, before the framework's form goes to disk."""
+
 
 class BodyLimitMiddleware:
     """Raises, at the route's first read, what is wrong with a body's size.
@@ -20,19 +24,29 @@ class BodyLimitMiddleware:
     BodyTooLargeError: over the limit; a Content-Length over it is refused before a byte is read, a
     body without one is counted while it streams. DoorFullError: too many bytes are held already;
     what is announced must fit, but only what has come is held, for to announce costs nothing. It is
-    given back with the response's end, or by ``let_go``.
+    given back with the response's end, or by ``let_go``. ``on_disk``: the limits of paths whose
+    bodies go to disk as they come, so that little of them is ever held.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, held: HeldBytes) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        held: HeldBytes,
+        on_disk: Mapping[str, int] | None = None,
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._held = held
+        self._on_disk = on_disk or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its reads counted."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._on_disk.get(scope["path"], self._max_bytes)
+        most = _SPOOL_BYTES if scope["path"] in self._on_disk else limit
         declared = Headers(scope=scope).get("Content-Length", "")
         announced = int(declared) if declared.isdecimal() else 0
         received, done = 0, False
@@ -42,23 +56,22 @@ class BodyLimitMiddleware:
             async def receive_counted() -> Message:
                 nonlocal received, done
                 if not done:
-                    self._check(announced)
-                    hold.check(announced)
+                    _check(announced, limit)
+                    hold.check(min(announced, most))
                 message = await receive()
                 if message["type"] == "http.request":
                     received += len(message.get("body", b""))
-                    self._check(received)
-                    hold.grow_to(received)
+                    _check(received, limit)
+                    hold.grow_to(min(received, most))
                     done = not message.get("more_body", False)
                 return message
 
             await self._app(scope, receive_counted, send)
 
-    def _check(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise BodyTooLargeError(
-                f"the body has {size} bytes or more, the limit is {self._max_bytes}"
-            )
+
+def _check(size: int, limit: int) -> None:
+    if size > limit:
+        raise BodyTooLargeError(f"the body has {size} bytes or more, the limit is {limit}")
 
 
 async def read_body(request: Request) -> bytes:

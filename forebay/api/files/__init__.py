@@ -1,0 +1,1 @@
+"""Files that clients upload for batches, and that batches write: ``/v1/files``."""
