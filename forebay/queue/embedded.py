@@ -220,16 +220,24 @@ class EmbeddedValkey:
         self.pid = self._process.pid
 
     def _await_ready(self) -> None:
+        """Wait until the server answers, having read its files: as long as it gets on with those."""
         until = time.monotonic() + self._start_s
-        trouble: Exception | None = None
+        trouble: object = None
+        read = 0
         while self.alive() and time.monotonic() < until:
             try:
                 with self._client() as client:
-                    # A stale socket cannot answer, another server could: the pid tells.
-                    if client.info("server")["process_id"] == self.pid:
-                        return
+                    told = client.info("server", "persistence")
             except redis.RedisError as error:
                 trouble = error
+            else:
+                # A stale socket cannot answer, another server could: the pid tells.
+                if told["process_id"] == self.pid and not told["loading"]:
+                    return
+                now_read = told.get("loading_loaded_bytes", 0)
+                trouble = f"it has read {now_read} bytes of its files"
+                if now_read > read:
+                    read, until = now_read, time.monotonic() + self._start_s
             time.sleep(POLL_S)
         state = "runs but does not answer" if self.alive() else "ended at once"
         raise ServerStartError(
