@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forebay.admission.header import PictureHeader, fitted_size
 from forebay.core.errors import InvalidImageError
-from forebay.core.image_grid import GridRules, visual_tokens
+from forebay.core.image_grid import MAX_ASPECT_RATIO, GridRules, visual_tokens
 from forebay.core.request import Cost
 
 _TEMPLATE_TOKENS = 16
@@ -37,7 +37,10 @@ def price_picture(header: PictureHeader, side: int, rules: GridRules) -> PricedP
     try:
         return PricedPicture(header, side, visual_tokens(height, width, rules))
     except ValueError as error:
-        raise InvalidImageError(str(error)) from error
+        raise InvalidImageError(
+            f"the picture is {header.width}x{header.height} pixels; one side may be at most "
+            f"{MAX_ASPECT_RATIO} times the other"
+        ) from error
 
 
 def price_request(

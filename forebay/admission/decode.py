@@ -7,17 +7,28 @@ the first, no animation.
 from __future__ import annotations
 
 import io
+from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
 from forebay.admission.header import PictureHeader, fitted_size
 
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
-"""EXIF orientations in which width and height change places."""
+_ORIENTATION: Final = 0x0112
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture of that EXIF orientation upright."""
 
-_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_WITH_ALPHA: Final = ("RGBA", "LA")
+_RESIZABLE: Final = ("RGB", "L", "CMYK", *_WITH_ALPHA)
+"""Modes in which pixels can be averaged."""
 
 _PNG_LEVEL = 3
 """A third of the time of the library's own level for a few per cent more bytes."""
@@ -48,31 +59,56 @@ def normalise(
                 f"the picture is {opened.size[0]}x{opened.size[1]} pixels, "
                 f"its header says {header.width}x{header.height}"
             )
+        # the header's size decides, not that of a draft: it is what was priced
+        target = fitted_size(header.width, header.height, side)
         if header.format == "JPEG":  # let the decoder shrink by eighths while it reads: less memory
-            opened.draft(None, fitted_size(*opened.size, side))
-        turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
+            opened.draft(None, target)
+        turn = _UPRIGHT.get(_orientation(opened))
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    picture = _to_rgb(upright)
-    # the header's size, not the drafted one, decides: it is what was priced
-    declared = (header.height, header.width) if turned else (header.width, header.height)
-    target = fitted_size(*declared, side)
+        picture = _resizable(opened)
     if picture.size != target:
-        picture = picture.resize(target, Image.Resampling.LANCZOS)
+        picture = picture.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    picture = _on_white(picture)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return _encoded(picture, quality), picture.width, picture.height
+
+
+def import_codecs() -> None:
+    """Import what pictures are decoded with, which else the first one would wait for."""
+    Image.preinit()
+    from PIL import TiffImagePlugin, WebPImagePlugin  # noqa: F401, PLC0415 - the first reads EXIF
+
+
+def _orientation(opened: ImageFile.ImageFile) -> int:
+    try:
+        value = opened.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - damaged metadata is no reason to refuse the pixels
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _resizable(picture: Image.Image) -> Image.Image:
+    """Return the pixels of a loaded picture in a mode in which they can be averaged."""
+    if picture.mode in _SIXTEEN_BIT:  # Pillow's own conversion clips at 255 instead of scaling
+        return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    if "transparency" in picture.info or picture.mode in ("PA", "La", "RGBa"):
+        return picture.convert("RGBA")
+    return picture if picture.mode in _RESIZABLE else picture.convert("RGB")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode not in _WITH_ALPHA:
+        return picture.convert("RGB")
+    coloured = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured).convert("RGB")
+
+
+def _encoded(picture: Image.Image, quality: int | None) -> bytes:
     out = io.BytesIO()
     if quality is None:
         picture.save(out, "PNG", compress_level=_PNG_LEVEL)
     else:
         # 4:4:4: small coloured text stays legible; halved planes would save a fifth of the bytes
         picture.save(out, "JPEG", quality=quality, subsampling=0)
-    return out.getvalue(), picture.width, picture.height
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in _SIXTEEN_BIT:  # Pillow's own conversion clips at 255 instead of scaling
-        picture = picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    if picture.mode in _WITH_ALPHA or "transparency" in picture.info:
-        coloured = picture.convert("RGBA")
-        ground = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(ground, coloured).convert("RGB")
-    return picture.convert("RGB")
+    return out.getvalue()

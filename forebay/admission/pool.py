@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -26,26 +28,40 @@ _START_TIMEOUT_S = 30.0
 _ATTEMPTS = 2
 """A process may die for a reason that is not the picture's (the kernel's memory killer)."""
 
+_INHERITED: Final = (
+    *("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"),
+)
+"""Variables that a decoder gets of the door's. Keys and passwords may be among the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Bounds of the pool. ``memory_bytes``: address space of one decoder process."""
+    """Bounds of the pool. ``memory_bytes``: address space of one decoder process.
+
+    A job has ``job_cpu_s`` of the processor, which the system counts, and ``job_timeout_s`` in all.
+    """
 
     processes: int = 2
-    job_timeout_s: float = 10.0
+    job_timeout_s: float = 30.0
+    job_cpu_s: int = 10
     waiting_bytes: int = 512 * 2**20
     memory_bytes: int = 2 * 2**30
 
 
 class _ProcessDiedError(Exception):
-    """The decoder process ended in the middle of a job."""
+    """The decoder process ended in the middle of a job; ``status``: as of a subprocess."""
+
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__(f"a decoder process ended ({status})")
+        self.status = status
 
 
 class _Slot:
     """The place of one decoder process; empty until first used and after a kill."""
 
-    def __init__(self, memory_bytes: int) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self, limits: PoolLimits) -> None:
+        self._limits = limits
         self._process: Process | None = None
 
     async def start(self) -> Process:
@@ -53,9 +69,10 @@ class _Slot:
             return self._process
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-W", "ignore", "-m", "forebay.admission.decoder"),
-            str(self._memory_bytes),
+            *(str(self._limits.memory_bytes), str(self._limits.job_cpu_s)),
             stdin=PIPE,
             stdout=PIPE,
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             start_new_session=True,  # a Ctrl-C in the terminal is for the door, which drains
         )
         self._process = process
@@ -65,7 +82,7 @@ class _Slot:
         except BaseException as error:
             await self.kill()
             if isinstance(error, TimeoutError | asyncio.IncompleteReadError):
-                raise _ProcessDiedError("a decoder process did not start") from error
+                raise _ProcessDiedError from error
             raise
         return process
 
@@ -79,16 +96,18 @@ class _Slot:
         reply: dict[str, Any] = json.loads(await reader.readexactly(head_bytes))
         return reply, await reader.readexactly(body_bytes)
 
-    async def kill(self) -> None:
+    async def kill(self) -> int | None:
+        """End the process, if there is one; return its status."""
         process, self._process = self._process, None
         if process is None:
-            return
+            return None
         if process.returncode is None:
             process.kill()
         # SIGKILL cannot be refused, so this wait is as long as the kernel takes
-        await process.wait()
+        status = await process.wait()
         if process.stdin is not None:
             process.stdin.close()
+        return status
 
 
 class DecoderPool:
@@ -96,7 +115,7 @@ class DecoderPool:
 
     def __init__(self, limits: PoolLimits | None = None) -> None:
         self._limits = limits or PoolLimits()
-        self._slots = [_Slot(self._limits.memory_bytes) for _ in range(self._limits.processes)]
+        self._slots = [_Slot(self._limits) for _ in range(self._limits.processes)]
         self._free: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
         for slot in self._slots:
             self._free.put_nowait(slot)
@@ -133,8 +152,12 @@ class DecoderPool:
             slot = await self._free.get()
             try:
                 return await self._once(slot, head, body)
-            except _ProcessDiedError:
-                log.warning("decoder.died", bytes=len(body), format=head.get("format"))
+            except _ProcessDiedError as error:
+                log.warning(
+                    "decoder.died", bytes=len(body), format=head.get("format"), status=error.status
+                )
+                if error.status == -signal.SIGXCPU:
+                    raise self._too_slow(self._limits.job_cpu_s, "of the processor") from error
             finally:
                 self._free.put_nowait(slot)
         raise InvalidImageError("the picture cannot be decoded: its decoder died of it")
@@ -149,19 +172,21 @@ class DecoderPool:
                 return await slot.run(head, body)
         except TimeoutError as error:
             await self._kill(slot)
-            raise InvalidImageError(
-                f"the picture takes longer than {timeout_s:g} s to decode"
-            ) from error
+            raise self._too_slow(timeout_s, "in all") from error
         except (asyncio.IncompleteReadError, OSError, ValueError) as error:
-            await self._kill(slot)
-            raise _ProcessDiedError from error
+            raise _ProcessDiedError(await self._kill(slot)) from error
         except asyncio.CancelledError:
             await self._kill(slot)  # its late reply would answer the next job
             raise
 
-    async def _kill(self, slot: _Slot) -> None:
+    async def _kill(self, slot: _Slot) -> int | None:
         self.kills += 1
-        await slot.kill()
+        return await slot.kill()
+
+    def _too_slow(self, seconds: float, of_what: str) -> InvalidImageError:
+        return InvalidImageError(
+            f"the picture takes longer to decode than it may, {seconds:g} s {of_what}"
+        )
 
 
 def _reader(process: Process) -> asyncio.StreamReader:
