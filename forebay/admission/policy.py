@@ -20,6 +20,9 @@ _MOST_BYTES_A_TOKEN = 16
 """Prose averages three to five bytes a token; text with fewer tokens than this implies is rare
 enough to leave to the worker, whose count is exact."""
 
+NOTHING = Cost(visual_tokens=0, text_tokens=0, output_tokens=0)
+"""What is known of a request's cost before it is read."""
+
 _SHORTEST_RETRY_S = 1
 _LONGEST_RETRY_S = 600
 _LONGEST_GUESS_S = 60
@@ -69,7 +72,7 @@ def decide(
         count_fault(len(pictures), limits),
         _picture_fault(pictures, limits),
         _context_fault(cost, limits),
-        _full(cost, load, limits),
+        queue_fault(cost, load, limits),
     ):
         if error is not None:
             return Shed(error)
@@ -107,7 +110,8 @@ def _context_fault(cost: Cost, limits: Limits) -> ForebayError | None:
     )
 
 
-def _full(cost: Cost, load: Load, limits: Limits) -> ForebayError | None:
+def queue_fault(cost: Cost, load: Load, limits: Limits) -> ForebayError | None:
+    """Return the refusal of a request that costs so much, if as much waits as may."""
     if load.waiting >= limits.max_waiting:
         return QueueFullError(
             f"{load.waiting} tasks wait, the limit is {limits.max_waiting}",

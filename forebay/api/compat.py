@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.answers import elapsed_ms, failure_of
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.own_tasks import own_task
 from forebay.api.reuse import cache_header, cache_wishes
@@ -36,7 +36,7 @@ _FORM = form_body(
 
 @router.post("/predict", openapi_extra=_FORM)
 async def predict(
-    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+    request: Request, response: Response, services: OpenDoor, caller: CallerOf
 ) -> dict[str, Any]:
     """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue.
 

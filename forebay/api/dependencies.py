@@ -7,19 +7,20 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from forebay.access.caller import Caller, Scope
+from forebay.api.intake import check_open
 from forebay.api.middleware.access import CALLER
 from forebay.api.services import Services
 from forebay.core.errors import NotAuthenticatedError
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """Return what the app was created with."""
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Return who calls. Raises NotAuthenticatedError where the gate let nobody in."""
     caller = request.scope.get("state", {}).get(CALLER)
     if not isinstance(caller, Caller):
@@ -27,9 +28,9 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def admin_of(request: Request) -> Caller:
+async def admin_of(request: Request) -> Caller:
     """Return who calls, an administrator. Raises ForbiddenError for anyone else."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     caller.require(Scope.ADMIN)
     return caller
 
@@ -37,3 +38,17 @@ def admin_of(request: Request) -> Caller:
 CallerOf = Annotated[Caller, Depends(caller_of)]
 AdminOf = Annotated[Caller, Depends(admin_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+async def open_door(services: ServicesOf) -> Services:
+    """Return the services, if a request may come in at all.
+
+    Raises:
+        QueueFullError, QueueUnavailableError: before a byte of the body is read.
+    """
+    await check_open(services)
+    return services
+
+
+OpenDoor = Annotated[Services, Depends(open_door)]
+"""For routes that put a request into the queue, in place of ``ServicesOf``."""

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from forebay.access.caller import Caller
 from forebay.api.answers import elapsed_ms
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go
@@ -23,7 +23,7 @@ router = APIRouter(tags=["infer"])
 
 
 @router.post("/v1/infer", openapi_extra=question_docs(QuestionForm))
-async def infer(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def infer(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Answer a question about a picture: JSON, multipart, or the picture's file as the body.
 
     Beside a file the fields are in the query, and the prompt there or in `X-Prompt`.

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.access.caller import Caller
+from forebay.admission.content import Content
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
 from forebay.admission.held import Hold
-from forebay.admission.policy import Shed, count_fault, decide
+from forebay.admission.policy import NOTHING, Shed, count_fault, decide, queue_fault
 from forebay.api.picture_urls import PictureUrl, fetch_all
 from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
@@ -38,7 +39,7 @@ class RawPicture:
     ``lossless``: it is not to be compressed any further.
     """
 
-    content: bytes
+    content: Content
     side: int | None = None
     lossless: bool = False
 
@@ -69,6 +70,21 @@ class Ask:
     idempotency: Idempotency | None = None
     cache: CacheWishes = field(default_factory=CacheWishes)
     raw: bool = False
+
+
+async def check_open(services: Services) -> None:
+    """Raise what a request would be refused with whatever it asks; its body need not be read.
+
+    Raises:
+        QueueFullError: as much waits as may.
+        QueueUnavailableError: the queue does not answer.
+    """
+    try:
+        if error := queue_fault(NOTHING, await services.load.now(), services.limits):
+            raise error
+    except ForebayError as error:
+        services.metrics.refused.labels(error.code).inc()
+        raise
 
 
 async def submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
@@ -141,12 +157,14 @@ async def _enter(
 ) -> Enqueued:
     priced = [_price(services, picture) for picture in raw]
     cost = await _admit(services, ask, texts, priced)
-    async with services.gate.spending(caller, cost.total) as bill:
-        # only what is admitted is decoded
-        stored = await _store_all(services, raw, priced)
-        enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
-        # an answer that is there, or that another task computes, costs nobody anything
-        bill.void = not enqueued.fresh or enqueued.reuse is not None
+    with services.load.reserved(cost) as place:
+        async with services.gate.spending(caller, cost.total) as bill:
+            # only what is admitted is decoded
+            stored = await _store_all(services, raw, priced)
+            enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+            # an answer that is there, or that another task computes, costs nobody anything
+            bill.void = not enqueued.fresh or enqueued.reuse is not None
+        place.taken = enqueued.fresh and enqueued.reuse is None
     if enqueued.fresh:
         _count(services, enqueued, cost)
     return enqueued

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from forebay.access.caller import Caller
 from forebay.api.answers import elapsed_ms
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go
@@ -55,7 +55,7 @@ class _Asked:
 
 
 @router.post("/v1/multimodal/inference", openapi_extra=question_docs(MultimodalForm))
-async def inference(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def inference(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Answer a question about a picture; a review prompt with a result, its reasons and confidence.
 
     `image` is a URL, a data URL or base64.

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from forebay.api import sse
 from forebay.api.answers import answered, await_end
 from forebay.api.chat_objects import completion
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.intake import submit
 from forebay.api.own_tasks import own_task
@@ -64,7 +64,7 @@ _LISTINGS: Final = {
 
 
 @router.post("", openapi_extra=NEW_TASK_DOCS)
-async def create_task(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def create_task(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Take a request into the queue: 202 with the task, its place and where to follow it.
 
     With `Prefer: wait=N` the answer comes within N seconds as 200 with the finished task, else as
