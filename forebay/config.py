@@ -195,11 +195,15 @@ class Settings(AccessSettings, FetchSettings):
     s3_secret_access_key_file: Path | None = Field(None, description="File that holds it.")
 
     max_body_bytes: int = Field(20 * 2**20, ge=1024, description="Largest request body.")
+    body_timeout_s: float = Field(
+        60.0, gt=0, description="How long a request's body may take to arrive."
+    )
     max_inflight_bytes: int = Field(
         2**30,
         ge=1024,
         description="Bytes of bodies and fetched pictures that an API process holds at once; at "
-        "least `max_body_bytes`. More requests are refused for the moment.",
+        "least `max_body_bytes`. More requests are refused for the moment. A picture in JSON takes "
+        "about three times its bytes of memory.",
     )
     max_file_bytes: int = Field(
         100 * 2**20, ge=1024, description="Largest file of requests that may be uploaded."

@@ -90,6 +90,7 @@ def create_app(services: Services) -> FastAPI:
         max_bytes=services.settings.max_body_bytes,
         held=services.held,
         on_disk={"/v1/files": services.settings.max_file_bytes + _FORM_BYTES},
+        timeout_s=services.settings.body_timeout_s,
     )
     app.add_middleware(AccessMiddleware, gate=services.gate, metrics=services.metrics)
     add_cors(app, services.settings)
@@ -242,6 +243,7 @@ def door_settings(settings: Settings) -> DoorSettings:
     return DoorSettings(
         max_body_bytes=settings.max_body_bytes,
         max_file_bytes=settings.max_file_bytes,
+        body_timeout_s=settings.body_timeout_s,
         image_side=settings.image_side,
         max_tokens_default=settings.max_tokens_default,
         max_tokens_limit=settings.max_tokens_limit,

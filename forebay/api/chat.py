@@ -13,10 +13,11 @@ from forebay.api import sse
 from forebay.api.chat_form import ChatForm, chat_sampling, read_chat_form, to_ask
 from forebay.api.chat_objects import Chunks, completion
 from forebay.api.chat_stream import answer_events
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go, read_body
+from forebay.api.parsing import parsed
 from forebay.api.preferences import KEY_HEADER, idempotency_of
 from forebay.api.reuse import cache_wishes
 from forebay.api.route_docs import header_fields, json_body
@@ -40,7 +41,7 @@ class _Asked:
 
 
 @router.post("/v1/chat/completions", openapi_extra=_DOCS)
-async def chat_completions(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def chat_completions(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Answer a conversation that may hold pictures."""
     arrived = time.monotonic()
     asked = await _take(request, services, caller)
@@ -66,7 +67,7 @@ async def chat_completions(request: Request, services: ServicesOf, caller: Calle
 async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
     body = await read_body(request)
-    form = read_chat_form(body)
+    form = await parsed(read_chat_form, body)
     ask = to_ask(form, await chat_sampling(form, services.settings))
     ask = replace(
         ask,

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from forebay.access.caller import Caller, Scope
 from forebay.api.intake import check_open
 from forebay.api.middleware.access import CALLER
+from forebay.api.preferences import KEY_HEADER
 from forebay.api.services import Services
 from forebay.core.errors import NotAuthenticatedError
 
@@ -40,13 +41,16 @@ AdminOf = Annotated[Caller, Depends(admin_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
-async def open_door(services: ServicesOf) -> Services:
+async def open_door(request: Request, services: ServicesOf) -> Services:
     """Return the services, if a request may come in at all.
+
+    One with an idempotency key may be there already, and is told only when it is read.
 
     Raises:
         QueueFullError, QueueUnavailableError: before a byte of the body is read.
     """
-    await check_open(services)
+    if KEY_HEADER not in request.headers:
+        await check_open(services)
     return services
 
 

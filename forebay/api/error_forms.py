@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.core.errors import (
+    BodyTooSlowError,
     ForebayError,
     InvalidRequestError,
     MissingPartError,
@@ -39,6 +40,8 @@ def error_response(path: str, error: ForebayError, status: int | None = None) ->
     if isinstance(error, NotAuthenticatedError):
         # RFC 6750: without credentials nothing is said to be wrong with them
         headers["WWW-Authenticate"] = _REALM + (', error="invalid_token"' if error.given else "")
+    if isinstance(error, BodyTooSlowError):
+        headers["Connection"] = "close"  # the rest of the body would hold it open
     return JSONResponse(form(error), status_code=status or error.status, headers=headers)
 
 

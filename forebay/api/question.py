@@ -16,6 +16,7 @@ from forebay.api.chat_form import json_object
 from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
 from forebay.api.middleware.body_limit import read_body
+from forebay.api.parsing import parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.reuse import CacheWishes, cache_wishes
@@ -98,7 +99,7 @@ async def read_question(request: Request, form: type[F]) -> Question[F]:
 
 async def _of_json(request: Request, form: type[F]) -> Question[F]:
     body = await read_body(request)
-    raw = json_object(body)
+    raw = await parsed(json_object, body)
     refuse_unsupported(raw, frozenset(form.model_fields))
     known = {name: value for name, value in raw.items() if name in form.model_fields}
     try:

@@ -30,6 +30,7 @@ class DoorSettings:
 
     max_body_bytes: int = 20 * 2**20
     max_file_bytes: int = 100 * 2**20
+    body_timeout_s: float = 60.0
     image_side: int = 1024
     image_quality: int = 85
     max_tokens_default: int = 256

@@ -13,6 +13,7 @@ from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import AnswersForm, Messages, chat_sampling, json_object, to_turns
 from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.parsing import parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.sampling_form import OBJECTS, form_of_texts, refusal, texts_of
@@ -72,7 +73,7 @@ async def read_task(request: Request, settings: DoorSettings, *, most_images: in
 
 async def _read_json(request: Request, settings: DoorSettings) -> Ask:
     body = await request.body()
-    raw = json_object(body)
+    raw = await parsed(json_object, body)
     refuse_unsupported(raw, FIELDS)
     known = {name: value for name, value in raw.items() if name in FIELDS}
     try:

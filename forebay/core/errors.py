@@ -196,6 +196,15 @@ class BodyTooLargeError(ForebayError):
     mend = "Send fewer or smaller pictures; the message states the limit."
 
 
+class BodyTooSlowError(ForebayError):
+    """The request's body did not arrive within the time that it has."""
+
+    status = 408
+    code = "body_too_slow"
+    retryable = True
+    mend = "Send it over a faster connection, or smaller pictures; operators: see `body_timeout_s`."
+
+
 class PromptTooLongError(ForebayError):
     """Prompt, pictures and answer together do not fit the model's context."""
 

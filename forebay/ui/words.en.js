@@ -87,6 +87,7 @@ export const en = {
     invalid_image: ["This is not a picture that can be read", "Use a whole JPEG, PNG, WEBP, GIF or BMP file."],
     image_too_large: ["The picture is too large", "Scale it down and try again."],
     body_too_large: ["The file is too large", "Use a smaller file."],
+    body_too_slow: ["The file took too long to arrive", "Try a better connection or a smaller file."],
     image_url_failed: ["The picture could not be fetched", "Check its address, or send the picture itself."],
     door_full: ["Too much is being sent right now", "Please try again in a moment."],
     prompt_too_long: ["Question and picture do not fit the model", "Shorten the question or use a smaller picture."],

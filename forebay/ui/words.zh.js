@@ -87,6 +87,7 @@ export const zh = {
     invalid_image: ["无法读取这张图片", "请使用完整的 JPEG、PNG、WEBP、GIF 或 BMP 文件。"],
     image_too_large: ["图片太大", "请缩小后再试。"],
     body_too_large: ["文件太大", "请换一个小一些的文件。"],
+    body_too_slow: ["文件传输太慢", "请换用更好的网络，或换一个小一些的文件。"],
     image_url_failed: ["图片无法获取", "请检查图片地址，或直接发送图片。"],
     door_full: ["当前正在接收的内容过多", "请稍后再试。"],
     prompt_too_long: ["问题和图片超出模型长度", "请缩短问题，或换小一些的图片。"],

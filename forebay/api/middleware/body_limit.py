@@ -1,7 +1,8 @@
-"""Bodies are bounded: each one in bytes, whatever its headers claim, and all of them together."""
+"""Bodies are bounded: each one in bytes and in time, and all of them together in bytes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,7 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forebay.admission.held import HeldBytes, Hold
-from forebay.core.errors import BodyTooLargeError
+from forebay.core.errors import BodyTooLargeError, BodyTooSlowError
 
 _SCOPE_KEY: Final = "forebay.held"
 
@@ -24,8 +25,9 @@ class BodyLimitMiddleware:
     BodyTooLargeError: over the limit; a Content-Length over it is refused before a byte is read, a
     body without one is counted while it streams. DoorFullError: too many bytes are held already;
     what is announced must fit, but only what has come is held, for to announce costs nothing. It is
-    given back with the response's end, or by ``let_go``. ``on_disk``: the limits of paths whose
-    bodies go to disk as they come, so that little of them is ever held.
+    given back with the response's end, or by ``let_go``. BodyTooSlowError: not all of it came
+    within ``timeout_s`` of the first read. ``on_disk``: the limits of paths whose bodies go to disk
+    as they come, so that little of them is ever held; they have as much more time as bytes.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class BodyLimitMiddleware:
         app: ASGIApp,
         max_bytes: int,
         held: HeldBytes,
+        timeout_s: float,
         on_disk: Mapping[str, int] | None = None,
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._held = held
+        self._timeout_s = timeout_s
         self._on_disk = on_disk or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,18 +51,22 @@ class BodyLimitMiddleware:
             return
         limit = self._on_disk.get(scope["path"], self._max_bytes)
         most = _SPOOL_BYTES if scope["path"] in self._on_disk else limit
+        timeout_s = self._timeout_s * max(1.0, limit / self._max_bytes)
         declared = Headers(scope=scope).get("Content-Length", "")
         announced = int(declared) if declared.isdecimal() else 0
         received, done = 0, False
+        deadline: float | None = None
         with self._held.hold() as hold:
             scope[_SCOPE_KEY] = hold
 
             async def receive_counted() -> Message:
-                nonlocal received, done
-                if not done:
-                    _check(announced, limit)
-                    hold.check(min(announced, most))
-                message = await receive()
+                nonlocal received, done, deadline
+                if done:
+                    return await receive()
+                _check(announced, limit)
+                hold.check(min(announced, most))
+                deadline = deadline or asyncio.get_running_loop().time() + timeout_s
+                message = await _in_time(receive, deadline, timeout_s)
                 if message["type"] == "http.request":
                     received += len(message.get("body", b""))
                     _check(received, limit)
@@ -67,6 +75,14 @@ class BodyLimitMiddleware:
                 return message
 
             await self._app(scope, receive_counted, send)
+
+
+async def _in_time(receive: Receive, deadline: float, timeout_s: float) -> Message:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await receive()
+    except TimeoutError as error:
+        raise BodyTooSlowError(f"the body did not arrive within {timeout_s:g} s") from error
 
 
 def _check(size: int, limit: int) -> None:
