@@ -161,7 +161,8 @@ async def _enter(
         async with services.gate.spending(caller, cost.total) as bill:
             # only what is admitted is decoded
             stored = await _store_all(services, raw, priced)
-            enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+            async with services.turns:
+                enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
             # an answer that is there, or that another task computes, costs nobody anything
             bill.void = not enqueued.fresh or enqueued.reuse is not None
         place.taken = enqueued.fresh and enqueued.reuse is None
@@ -231,7 +232,8 @@ async def _store(services: Services, raw: RawPicture, price: PricedPicture) -> I
         raw.content, price.header, price.side, lossless=raw.lossless
     )
     services.metrics.decode_seconds.observe(time.monotonic() - started)
-    sha256 = await services.blobs.put(picture.content)
+    async with services.turns:
+        sha256 = await services.blobs.put(picture.content)
     return ImagePart(sha256, picture.width, picture.height)
 
 

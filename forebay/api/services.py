@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Final
 
 from forebay.access.gate import Gate
 from forebay.access.opening import Access
@@ -22,6 +24,11 @@ from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
 from forebay.queue.responses import RedisResponses
 from forebay.queue.webhook_ports import WebhookLog
+
+AT_THE_QUEUE: Final = 32
+"""Requests that write to the queue's server at once. In a burst the others wait for their turn in
+peace: a call has under a second, and with a thousand under way each would spend it waiting for the
+event loop and for a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     webhooks: WebhookDoor = field(default_factory=WebhookDoor)
     webhook_log: WebhookLog | None = None
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_THE_QUEUE))
+    """Taken to write to the queue's server, each time anew."""
     holds_pictures: bool = False
     """Whether ``blobs`` claims what it stores, so that the queue can insist on it."""
     held: HeldBytes = field(default_factory=HeldBytes)

@@ -27,6 +27,13 @@ ANSWER_S: Final = 3.0
 DOOR_ANSWER_S: Final = 0.9
 """The same at the door, whose clients are to be told within a second."""
 
+LATE_S: Final = 0.1
+"""A timer that comes later than this was held up by this process: the server may have answered long
+ago, and the answer has not been looked at."""
+
+MOST_PATIENCES: Final = 3
+"""How far a busy process may stretch an operation's time, in times of its patience."""
+
 RETRY_AFTER_S: Final = 1.0
 
 AWAY: Final = (
@@ -61,19 +68,25 @@ class Operation:
 
     Raises QueueUnavailableError. The line's pool joins the operation of the task that asks it for
     a connection: so each call is bounded by its line's patience and counted by its breaker,
-    without being told of either. ``within_s`` overrides the patience.
+    without being told of either. ``within_s`` overrides the patience. The time is the server's:
+    where this process was busy when it ran out, what has come meanwhile is looked at first.
     """
 
     def __init__(self, doing: str, within_s: float | None) -> None:
         self._doing = doing
         self._within_s = within_s
-        self._timeout = asyncio.timeout(within_s)
+        self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience_s = 0.0
         self._lines: list[Line] = []
         self._token: Token[Operation | None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self._began = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        if self._within_s is not None:
+            self._wait_until(self._within_s)
         self._token = _CURRENT.set(self)
         return self
 
@@ -85,7 +98,25 @@ class Operation:
             raise ServerAwayError("it has not answered lately, and is asked again in a moment")
         self._lines.append(line)
         if self._within_s is None:
-            self._timeout.reschedule(self._began + line.answer_s)
+            self._wait_until(line.answer_s)
+
+    def _wait_until(self, seconds: float) -> None:
+        """Have the operation end so many seconds after it began."""
+        self._patience_s = seconds
+        self._call_at(self._began + seconds)
+
+    def _call_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._time_is_up, when)
+
+    def _time_is_up(self, when: float) -> None:
+        now = self._loop.time()
+        late_s = now - when
+        if late_s > LATE_S and now < self._began + MOST_PATIENCES * self._patience_s:
+            self._call_at(now + late_s)
+        else:
+            self._timeout.reschedule(now)
 
     async def __aexit__(
         self,
@@ -95,6 +126,8 @@ class Operation:
     ) -> None:
         assert self._token is not None
         _CURRENT.reset(self._token)
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError as silence:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +22,8 @@ from forebay.api.load import LoadGauge
 from forebay.api.parsing import parsed
 from forebay.api.services import DoorSettings
 from forebay.core.image_grid import visual_tokens
+from forebay.queue.ports import Enqueued, NewTask
+from forebay.queue.redis_queue import RedisQueue
 from tests.admission.pictures import picture, png_that_claims
 from tests.api.door import MODEL, PROFILE, Door, eventually, listening, open_door
 
@@ -108,6 +111,41 @@ async def test_a_burst_is_not_decoded_on_the_strength_of_one_look(door):
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [503] * 15
     assert "forebay_picture_decode_seconds_count 5.0" in counted
     assert await door.waiting() == 5
+
+
+class CrowdedQueue:
+    """A slow one, which notes how many were in ``enqueue`` at once."""
+
+    def __init__(self, queue: RedisQueue) -> None:
+        self._queue = queue
+        self.inside = self.most = 0
+
+    async def enqueue(self, task: NewTask) -> Enqueued:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            await asyncio.sleep(0.01)
+            return await self._queue.enqueue(task)
+        finally:
+            self.inside -= 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+
+async def test_a_burst_stands_in_line_before_the_queues_server(door):
+    crowded: Any = CrowdedQueue(door.queue)
+    services = replace(door.services, queue=crowded, turns=asyncio.Semaphore(3))
+    async with (
+        listening(create_app(services)) as url,
+        httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http,
+    ):
+        answers = await asyncio.gather(
+            *(http.post("/v1/tasks", json={"prompt": f"hello {n}"}) for n in range(40))
+        )
+    assert {answer.status_code for answer in answers} == {202}
+    assert crowded.most == 3
+    assert await door.waiting() == 40
 
 
 @pytest.mark.parametrize(
