@@ -69,10 +69,18 @@ async def fill(door: Door, count: int) -> None:
         assert answer.status_code == 202, answer.text
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/predict", "/v1/infer", "/v1/multimodal/inference", "/v1/chat/completions", "/v1/tasks"],
+PATHS = (
+    "/predict",
+    "/v1/infer",
+    "/v1/multimodal/inference",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/tasks",
 )
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_full_queue_refuses_before_the_body_is_read(redis, tmp_path, decoders, path):
     async with open_door(redis, tmp_path, decoders, limits=FULL) as door:
         await fill(door, 3)
@@ -84,6 +92,17 @@ async def test_a_full_queue_refuses_before_the_body_is_read(redis, tmp_path, dec
         assert await door.waiting() == 3
         metrics = (await door.http.get("/metrics")).text
         assert 'forebay_refused_total{code="queue_full"} 1.0' in metrics
+
+
+async def test_a_request_sent_again_is_found_though_the_queue_is_full(redis, tmp_path, decoders):
+    async with open_door(redis, tmp_path, decoders, limits=FULL) as door:
+        again = {"json": {"prompt": "hello"}, "headers": {"Idempotency-Key": "once"}}
+        first = await door.http.post("/v1/tasks", **again)
+        await fill(door, 2)
+        assert (await door.http.post("/v1/tasks", json={"prompt": "x"})).status_code == 503
+        second = await door.http.post("/v1/tasks", **again)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json()["id"] == first.json()["id"]
 
 
 async def test_a_client_that_sends_all_of_a_refused_body_still_reads_the_refusal(

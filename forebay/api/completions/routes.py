@@ -14,7 +14,7 @@ from forebay.api.chat_form import json_object
 from forebay.api.chat_stream import answer_events
 from forebay.api.completions.form import CompletionForm, completion_asks, completion_form
 from forebay.api.completions.objects import TextChunks, text_completion
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError
 from forebay.api.middleware.body_limit import let_go, read_body
 from forebay.api.preferences import KEY_HEADER, TASK_HEADER, idempotency_of
@@ -30,7 +30,7 @@ _DOCS = {**json_body(CompletionForm), "parameters": header_fields(KEY_HEADER)}
 
 
 @router.post("/v1/completions", openapi_extra=_DOCS)
-async def completions(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def completions(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Go on with a text. No chat template is put around it, and it has no pictures."""
     arrived = time.monotonic()
     body = await read_body(request)

@@ -13,10 +13,11 @@ from forebay.access.caller import Caller
 from forebay.api import sse
 from forebay.api.calls import abandon_all, answers_to_all
 from forebay.api.chat_form import json_object
-from forebay.api.dependencies import CallerOf, ServicesOf
+from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go, read_body
+from forebay.api.parsing import parsed
 from forebay.api.preferences import KEY_HEADER, TASK_HEADER, idempotency_of
 from forebay.api.responses.events import NOTHING, response_events
 from forebay.api.responses.form import (
@@ -54,7 +55,7 @@ class _Asked:
 
 
 @router.post("", openapi_extra=_DOCS)
-async def create_response(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+async def create_response(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Answer at once, as a stream, or (`background`) later: then ask again by the id."""
     asked = await _take(request, services, caller)
     let_go(request)
@@ -74,7 +75,7 @@ async def create_response(request: Request, services: ServicesOf, caller: Caller
 async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
     body = await read_body(request)
-    form = response_form(json_object(body))
+    form = response_form(await parsed(json_object, body))
     idempotency = idempotency_of(request, [body])
     ask = await response_ask(form, services.settings)
     ask = replace(
