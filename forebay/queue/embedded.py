@@ -220,7 +220,7 @@ class EmbeddedValkey:
         self.pid = self._process.pid
 
     def _await_ready(self) -> None:
-        """Wait until the server answers, having read its files: as long as it gets on with those."""
+        """Wait until the server answers; while it reads its files, as long as it gets on."""
         until = time.monotonic() + self._start_s
         trouble: object = None
         read = 0
