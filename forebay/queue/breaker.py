@@ -16,15 +16,24 @@ LONGEST_PAUSE_S: Final = 1.0
 class Breaker:
     """Closed while the server answers; open after failures in a row, but for a probe now and then.
 
+    A failure counts where nobody was answered while it was waited for: a caller that got no
+    connection in a burst, or whose own connection a proxy cut, says nothing of the server.
+
     The probe is an ordinary operation that is let through (half-open). Any success closes the
     breaker, also one that was under way when it opened.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._answers = 0
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._probe_at = 0.0
+
+    @property
+    def answers(self) -> int:
+        """How often the server has answered."""
+        return self._answers
 
     @property
     def open(self) -> bool:
@@ -44,11 +53,14 @@ class Breaker:
 
     def succeed(self) -> None:
         """The server answered."""
+        self._answers += 1
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
 
-    def fail(self) -> bool:
-        """The server did not answer; return whether that opened the breaker."""
+    def fail(self, answers_before: int) -> bool:
+        """The server did not answer since it had ``answers_before``; whether that opened it."""
+        if self._answers != answers_before:
+            return False
         was_open = self.open
         self._failures += 1
         if was_open or not self.open:

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from forebay.queue.address import Form, HostPort, Login, ServerAddress, parse_address
 from forebay.queue.dialling import (
+    CLOSE_S,
     MAX_CONNECTIONS,
     HostConnection,
     HostSSLConnection,
@@ -46,7 +47,6 @@ __all__ = [
 LONGEST_BLOCK_S: Final = ANSWER_S / 2
 """Longest blocking read; below the patience with it, so silence still means a dead server."""
 
-CONNECT_TIMEOUT_S: Final = 1.0
 ASKING_CONNECTIONS: Final = 2
 LEAST_CONNECTIONS: Final = 8
 
@@ -121,7 +121,7 @@ def _client(
         # The time is bounded by the operation, not here: redis-py would use asyncio.wait_for,
         # which before Python 3.12 now and then swallows a cancellation.
         socket_timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_connect_timeout=CLOSE_S,  # connecting is bounded by AliveConnection
         retry=Retry(
             ExponentialBackoff(cap=0.2, base=0.05),
             retries=3,

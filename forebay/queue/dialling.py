@@ -19,11 +19,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from forebay.queue.address import Form, Login, ServerAddress, Tls, shown
 from forebay.queue.breaker import Breaker
 from forebay.queue.operation import current_operation
+from forebay.queue.patience import Patience
 from forebay.queue.pool import SwiftPool
 from forebay.queue.primaries import Primary
 
 MAX_CONNECTIONS: Final = 64
 POOL_WAIT_S: Final = 3.0
+CONNECT_S: Final = 1.0
+CLOSE_S: Final = 5.0
+"""Longest orderly end of a connection; also the library's own, blunt bound on connecting."""
 
 
 class LoginCredentials(CredentialProvider):
@@ -64,11 +68,16 @@ def tls_options(tls: Tls) -> dict[str, Any]:
 
 
 class AliveConnection(AbstractConnection):
-    """Says of a connection that was reset while it was idle that it is broken.
+    """Says of a connection that was reset while it was idle that it is broken; dials with patience.
 
     redis-py asks only for an orderly end, and so writes to it; uvloop's word for that is a
-    RuntimeError, which nothing would take for a lost connection.
+    RuntimeError, which nothing would take for a lost connection. Its bound on dialling counts this
+    process's own stalls.
     """
+
+    async def _connect(self) -> None:
+        async with Patience(CONNECT_S):
+            await super()._connect()  # type: ignore[no-untyped-call,safe-super]
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -103,7 +112,7 @@ class PrimaryConnection(HostConnection):
     async def _connect(self) -> None:
         self.host, self.port = await self._primary.find()
         try:
-            await super()._connect()  # type: ignore[no-untyped-call]
+            await super()._connect()
         except (OSError, TimeoutError):
             self._primary.forget()
             raise

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -20,19 +19,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.breaker import Breaker
+from forebay.queue.patience import Patience
 
 ANSWER_S: Final = 3.0
-"""Longest that a worker's operation may take, waiting for a connection and retries included."""
+"""Longest that a worker's operation waits, for a connection and for retries included. Time in which
+this process was too busy to listen is not counted (``Patience``)."""
 
 DOOR_ANSWER_S: Final = 0.9
 """The same at the door, whose clients are to be told within a second."""
-
-LATE_S: Final = 0.1
-"""A timer that comes later than this was held up by this process: the server may have answered long
-ago, and the answer has not been looked at."""
-
-MOST_PATIENCES: Final = 3
-"""How far a busy process may stretch an operation's time, in times of its patience."""
 
 RETRY_AFTER_S: Final = 1.0
 
@@ -68,25 +62,19 @@ class Operation:
 
     Raises QueueUnavailableError. The line's pool joins the operation of the task that asks it for
     a connection: so each call is bounded by its line's patience and counted by its breaker,
-    without being told of either. ``within_s`` overrides the patience. The time is the server's:
-    where this process was busy when it ran out, what has come meanwhile is looked at first.
+    without being told of either. ``within_s`` overrides the patience, which is the server's: what
+    this process spends on other things is not counted (``Patience``).
     """
 
     def __init__(self, doing: str, within_s: float | None) -> None:
         self._doing = doing
         self._within_s = within_s
-        self._timeout = asyncio.timeout(None)
-        self._timer: asyncio.TimerHandle | None = None
-        self._patience_s = 0.0
-        self._lines: list[Line] = []
+        self._patience = Patience(within_s or ANSWER_S)
+        self._lines: dict[Line, int] = {}
         self._token: Token[Operation | None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
-        if self._within_s is not None:
-            self._wait_until(self._within_s)
+        await self._patience.__aenter__()
         self._token = _CURRENT.set(self)
         return self
 
@@ -96,27 +84,9 @@ class Operation:
             return
         if not line.breaker.admits():
             raise ServerAwayError("it has not answered lately, and is asked again in a moment")
-        self._lines.append(line)
+        self._lines[line] = line.breaker.answers
         if self._within_s is None:
-            self._wait_until(line.answer_s)
-
-    def _wait_until(self, seconds: float) -> None:
-        """Have the operation end so many seconds after it began."""
-        self._patience_s = seconds
-        self._call_at(self._began + seconds)
-
-    def _call_at(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._time_is_up, when)
-
-    def _time_is_up(self, when: float) -> None:
-        now = self._loop.time()
-        late_s = now - when
-        if late_s > LATE_S and now < self._began + MOST_PATIENCES * self._patience_s:
-            self._call_at(now + late_s)
-        else:
-            self._timeout.reschedule(now)
+            self._patience.change(line.answer_s)
 
     async def __aexit__(
         self,
@@ -126,10 +96,8 @@ class Operation:
     ) -> None:
         assert self._token is not None
         _CURRENT.reset(self._token)
-        if self._timer is not None:
-            self._timer.cancel()
         try:
-            await self._timeout.__aexit__(kind, error, trace)
+            await self._patience.__aexit__(kind, error, trace)
         except TimeoutError as silence:
             error = silence
         if error is None or isinstance(error, Exception):
@@ -151,13 +119,13 @@ def current_operation() -> Operation | None:
     return _CURRENT.get()
 
 
-def _report(lines: Sequence[Line], error: Exception | None) -> None:
-    for line in lines:
+def _report(lines: Mapping[Line, int], error: Exception | None) -> None:
+    for line, answers_before in lines.items():
         if isinstance(error, ServerAwayError):
             continue
         if not isinstance(error, AWAY):
             line.breaker.succeed()
-        elif line.breaker.fail():
+        elif line.breaker.fail(answers_before):
             line.drop_idle()
 
 

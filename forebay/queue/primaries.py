@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from forebay.queue.address import HostPort, shown
 from forebay.queue.errors import WrongServerKindError
+from forebay.queue.patience import Patience
 
 REMEMBER_S: Final = 0.2
 """Connections that are dialled at once share one look."""
@@ -199,7 +200,7 @@ class _Asked:
         ]
         troubles: list[BaseException] = []
         try:
-            async with asyncio.timeout(LOOK_S):
+            async with Patience(LOOK_S):
                 for next_answer in asyncio.as_completed(asking):
                     try:
                         return await next_answer

@@ -36,7 +36,7 @@ def test_it_is_open_after_failures_in_a_row_and_lets_one_through_a_pause(events:
     for event in events:
         if event == "fail":
             failures += 1
-            assert breaker.fail() == (failures == TRIP_AFTER)
+            assert breaker.fail(breaker.answers) == (failures == TRIP_AFTER)
         elif event == "succeed":
             failures = 0
             breaker.succeed()
@@ -51,6 +51,15 @@ def test_it_is_open_after_failures_in_a_row_and_lets_one_through_a_pause(events:
             assert not (breaker.admits() and clock.now in let_through)
             let_through.append(clock.now)
         assert breaker.open == (failures >= TRIP_AFTER)
+
+
+def test_who_is_left_without_an_answer_while_others_get_theirs_says_nothing_of_the_server() -> None:
+    breaker = Breaker(Clock())
+    before = breaker.answers
+    breaker.succeed()
+    for _ in range(2 * TRIP_AFTER):
+        assert not breaker.fail(before)
+    assert not breaker.open
 
 
 async def test_a_silent_server_is_not_waited_for_twice_and_is_found_when_it_is_back(
