@@ -28,6 +28,7 @@ from pydantic_settings import (
 from forebay.access.errors import AccessSetupError
 from forebay.access.secret_file import read_secret_file
 from forebay.config_access import AccessSettings
+from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
 from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
@@ -57,7 +58,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(AccessSettings, FetchSettings):
+class Settings(AccessSettings, FetchSettings, ConnectionSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(

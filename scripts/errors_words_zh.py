@@ -105,6 +105,18 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "队列已满；请求被拒绝，没有保留任何内容。",
         "等待 Retry-After 给出的秒数后重新发送。",
     ),
+    "too_many_connections": (
+        "该客户端地址打开的连接数已达上限。",
+        "复用已有连接，不要再打开新连接；运维人员：address_connections。",
+    ),
+    "receive_timeout": (
+        "请求的头部或正文传输时间过长。",
+        "加快发送，或使用更小的图片；运维人员：receive_timeout_s。",
+    ),
+    "headers_too_large": (
+        "请求行和头部的字节数超过上限。",
+        "减少或缩短头部，把较长的内容放进正文。",
+    ),
     "rate_limited": (
         "租户的发送速度超过允许的速率；请求没有保留任何内容。",
         "等待 Retry-After 给出的秒数，并以更平稳的速度发送。",

@@ -129,4 +129,13 @@ WORDS_ZH = {
     "allow_metrics": "可以读取 `/metrics` 的网络；留空则不限。",
     "cors_origins": "可以从浏览器调用的其他网页来源；`*` 表示任何来源。",
     "cors_credentials": "浏览器可以随之发送 cookie 等凭据；不能与 `*` 同用。",
+    "max_connections": "一个 API 进程保持打开的连接数；超出的连接被拒绝。",
+    "address_connections": "其中来自同一地址（IPv6 为同一 /64）的连接数；"
+    "trusted_proxies 不受此限。",
+    "keep_alive_s": "连接等待下一个请求的时长；应长于代理自身的时长。",
+    "header_timeout_s": "请求头部传输的最长时间。",
+    "max_header_bytes": "请求行和头部的最大字节数。",
+    "receive_timeout_s": "请求正文传输的最长时间；较大的正文按不低于 32 KiB/s 计算。",
+    "send_timeout_s": "客户端可以多久不读取回答或事件流。",
+    "workers_gone_s": "多久没有任何工作进程的消息之后，新请求以 503 拒绝；0：一直排队等待。",
 }

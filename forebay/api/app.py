@@ -31,6 +31,7 @@ from forebay.api.middleware.access import AccessMiddleware
 from forebay.api.middleware.access_log import AccessLogMiddleware
 from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
+from forebay.api.middleware.receive_deadline import ReceiveDeadlineMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.page import install_page
 from forebay.api.queue_watch import QueueWatch
@@ -92,6 +93,7 @@ def create_app(services: Services) -> FastAPI:
         on_disk={"/v1/files": services.settings.max_file_bytes + _FORM_BYTES},
         timeout_s=services.settings.body_timeout_s,
     )
+    app.add_middleware(ReceiveDeadlineMiddleware, receive_s=services.settings.receive_timeout_s)
     app.add_middleware(AccessMiddleware, gate=services.gate, metrics=services.metrics)
     add_cors(app, services.settings)
     app.add_middleware(LastResortMiddleware)
@@ -253,6 +255,8 @@ def door_settings(settings: Settings) -> DoorSettings:
         share_answers=settings.answer_cache_shared,
         cors_origins=settings.cors_origins,
         cors_credentials=settings.cors_credentials,
+        receive_timeout_s=settings.receive_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
     )
 
 

@@ -8,17 +8,21 @@ import structlog
 import uvicorn
 import uvloop
 
+from forebay.access.addresses import read_networks
 from forebay.api.app import build
+from forebay.api.connections.protocol import (
+    BoundedProtocol,
+    ConnectionBounds,
+    bounded_protocol,
+)
 from forebay.config import Settings
 from forebay.logs import configure_logs
+from forebay.ops.metrics import Metrics
 
 log = structlog.get_logger("forebay.api")
 
 _BACKLOG = 4096
 """Connections that the system holds for us in a burst."""
-
-_KEEP_ALIVE_S = 75
-"""Longer than the usual 60 s of a proxy, so that it never meets a connection just closed."""
 
 
 def run(settings: Settings, *, listen_fd: int | None = None) -> None:
@@ -47,9 +51,24 @@ async def _serve(settings: Settings, listen_fd: int | None) -> None:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # who may say where a client is: trusted_proxies
-                timeout_keep_alive=_KEEP_ALIVE_S,
+                http=protocol_of(settings, app.state.services.metrics),
+                timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
         )
         log.info("api_listening", host=settings.host, port=settings.port)
         await server.serve(sockets=sockets)
+
+
+def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
+    """Return what reads and writes the server's connections."""
+    bounds = ConnectionBounds(
+        header_s=settings.header_timeout_s,
+        header_bytes=settings.max_header_bytes,
+        receive_s=settings.receive_timeout_s,
+        send_s=settings.send_timeout_s,
+        connections=settings.max_connections,
+        connections_of_one=settings.address_connections,
+        proxies=read_networks(settings.trusted_proxies),
+    )
+    return bounded_protocol(bounds, lambda error: metrics.refused.labels(error.code).inc())

@@ -231,6 +231,31 @@ class DoorFullError(ForebayError):
     mend = "Wait for the seconds of Retry-After; operators: see `max_inflight_bytes`."
 
 
+class TooManyConnectionsError(ForebayError):
+    """The client's address has as many connections open as it may."""
+
+    status = 429
+    code = "too_many_connections"
+    retryable = True
+    mend = "Use connections again instead of opening more; operators: address_connections."
+
+
+class ReceiveTimeoutError(ForebayError):
+    """The request's headers or body took too long to come."""
+
+    status = 408
+    code = "receive_timeout"
+    mend = "Send the request faster, or a smaller picture; operators: receive_timeout_s."
+
+
+class HeadersTooLargeError(ForebayError):
+    """The request's first line and headers have more bytes than the limit."""
+
+    status = 431
+    code = "headers_too_large"
+    mend = "Send fewer or shorter headers and put what is long into the body."
+
+
 class RateLimitedError(ForebayError):
     """The tenant, key or address sends faster than it may; nothing of the request was kept."""
 

@@ -1,0 +1,46 @@
+"""The settings of connections: how many, how slow, how long their headers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class ConnectionSettings(BaseSettings):
+    """What a client may take of the door before and after it has a request."""
+
+    max_connections: int = Field(
+        8192, ge=1, description="Connections that an API process holds open; more are refused."
+    )
+    address_connections: int = Field(
+        2048,
+        ge=1,
+        description="Of these, from one address (IPv6: one /64); `trusted_proxies` are not bound.",
+    )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="How long a connection waits for another request; longer than a proxy's own.",
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="How long a request's headers may take to come."
+    )
+    max_header_bytes: int = Field(
+        65_536, ge=1024, le=2**20, description="Most bytes of a request's first line and headers."
+    )
+    receive_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=3600,
+        description="How long a request's body may take to come; a large one at 32 KiB/s or more.",
+    )
+    send_timeout_s: float = Field(
+        30.0, gt=0, le=600, description="How long a client may leave an answer or a stream unread."
+    )
+    workers_gone_s: float = Field(
+        120.0,
+        ge=0,
+        description="How long no worker may give a sign of life before new requests are refused "
+        "with 503; 0: they always wait.",
+    )

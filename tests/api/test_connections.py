@@ -1,0 +1,305 @@
+"""Clients that are slow, many, or without end: each is bounded, and nobody else is hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.api.connections.crowd import Crowd, home_of
+from forebay.api.connections.protocol import ConnectionBounds, bounded_protocol
+from forebay.api.middleware.receive_deadline import ReceiveDeadlineMiddleware
+from forebay.core.errors import ForebayError
+from tests.api.door import eventually
+
+BOUNDS = ConnectionBounds(
+    header_s=0.4,
+    header_bytes=4096,
+    receive_s=0.4,
+    send_s=0.5,
+    connections=12,
+    connections_of_one=10,
+)
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = 32 * 2**20
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the body's size; /large: with many bytes; /deaf: without reading the body."""
+    size = 0
+    more = scope["path"] != "/deaf"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    text = b"x" * LARGE if scope["path"] == "/large" else str(size).encode()
+    length = (b"content-length", str(len(text)).encode())
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    await send({"type": "http.response.body", "body": text})
+
+
+@asynccontextmanager
+async def served(
+    bounds: ConnectionBounds = BOUNDS, application: Any = app
+) -> AsyncIterator[tuple[int, uvicorn.Server, list[str]]]:
+    refused: list[str] = []
+
+    def tell(error: ForebayError) -> None:
+        refused.append(error.code)
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        lifespan="off",
+        access_log=False,
+        http=bounded_protocol(bounds, tell),
+        timeout_keep_alive=1,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await eventually(lambda: server.started)
+    try:
+        yield listener.getsockname()[1], server, refused
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def answer_to(port: int, *parts: bytes, pause_s: float = 0.0) -> bytes:
+    """Return everything that the server says, until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    heard = bytearray()
+
+    async def hear() -> None:
+        while part := await reader.read(65536):
+            heard.extend(part)
+
+    reading = asyncio.create_task(hear())
+    try:
+        for part in parts:
+            if reading.done():
+                break
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+    except ConnectionError:
+        pass  # it has ended the connection; what it had said may still be there
+    try:
+        async with asyncio.timeout(20):
+            await reading
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return bytes(heard)
+
+
+def status_and_code(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+async def test_headers_that_drip_are_refused_in_time() -> None:
+    async with served() as (port, server, refused):
+        drips = [GET[i : i + 1] for i in range(20)]
+        answer = await answer_to(port, *drips, pause_s=0.1)
+        assert status_and_code(answer) == (408, "receive_timeout")
+        assert refused == ["receive_timeout"]
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_who_says_nothing_is_let_go_without_a_word() -> None:
+    async with served() as (port, server, refused):
+        assert await answer_to(port) == b""
+        assert refused == []
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_line_ends_before_a_request_do_not_keep_a_connection() -> None:
+    async with served() as (port, _, _):
+        answer = await answer_to(port, *[b"\r\n"] * 30, pause_s=0.1)
+        assert status_and_code(answer) == (408, "receive_timeout")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"GET / HTTP/1.1\r\n", *[b"X-%d: y\r\n" % i for i in range(1000)]],
+        [b"GET / HTTP/1.1\r\nX: ", *[b"y" * 500] * 20],
+        [b"GET /", *[b"y" * 500] * 20],
+        [b"GET / HTTP/1.1\r\nX: " + b"y" * 5000 + b"\r\n\r\n"],
+        [b"GET /" + b"y" * 200_000 + b" HTTP/1.1\r\n\r\n"],
+    ],
+    ids=["many", "one without end", "a path without end", "at once", "a path at once"],
+)
+async def test_headers_over_the_limit_are_refused(parts: list[bytes]) -> None:
+    async with served() as (port, server, refused):
+        assert status_and_code(await answer_to(port, *parts)) == (431, "headers_too_large")
+        assert refused == ["headers_too_large"]
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_headers_are_counted_for_each_request_of_a_connection() -> None:
+    async with served() as (port, _, refused):
+        asked = b"GET / HTTP/1.1\r\nX: " + b"y" * 3000 + b"\r\n\r\n"
+        last = asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        answer = await answer_to(port, asked, asked + asked, last, pause_s=0.05)
+        assert answer.count(b"HTTP/1.1 200") == 4
+        assert refused == []
+
+
+async def test_a_body_larger_than_the_header_limit_is_no_header() -> None:
+    async with served() as (port, _, _):
+        head = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n"
+        answer = await answer_to(port, head + b"x" * 50_000, b"x" * 50_000)
+        assert answer.endswith(b"100000")
+
+
+async def test_a_body_that_drips_is_refused_by_the_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forebay.api.connections.protocol._GRACE_S", 1.0)
+    seen: list[ForebayError] = []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await ReceiveDeadlineMiddleware(app, receive_s=0.4)(scope, receive, send)
+        except ForebayError as error:
+            seen.append(error)
+            await send({"type": "http.response.start", "status": error.status, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+    async with served(application=watched) as (port, _, _):
+        head = b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+        answer = await answer_to(port, head, *[b"x"] * 5, pause_s=0.1)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert [error.code for error in seen] == ["receive_timeout"]
+
+
+async def test_a_body_that_drips_to_a_deaf_application_ends_with_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("forebay.api.connections.protocol._GRACE_S", 0.2)
+    async with served() as (port, server, _):
+        head = b"POST /deaf HTTP/1.1\r\nContent-Length: 1000\r\n\r\n"
+        answer = await answer_to(port, head, *[b"x"] * 50, pause_s=0.1)
+        assert answer.startswith(b"HTTP/1.1 200") or answer == b""
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_a_large_body_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forebay.api.connections.protocol._GRACE_S", 0.0)
+    limited = ReceiveDeadlineMiddleware(app, receive_s=0.4)
+    async with served(application=limited) as (port, _, _):
+        head = b"POST / HTTP/1.1\r\nContent-Length: 1600000\r\nConnection: close\r\n\r\n"
+        answer = await answer_to(port, head, *[b"x" * 100_000] * 16, pause_s=0.1)
+        assert answer.endswith(b"1600000")
+
+
+async def test_an_answer_that_nobody_reads_ends_with_its_connection() -> None:
+    async with served() as (port, server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(GET.replace(b"/ ", b"/large "))
+        await eventually(lambda: server.server_state.connections)
+        await eventually(lambda: not server.server_state.connections)
+        await eventually(lambda: not server.server_state.tasks)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(LARGE)
+        writer.close()
+
+
+async def test_connections_of_one_address_are_bounded_and_one_that_ends_makes_room() -> None:
+    async with served() as (port, server, refused):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        await eventually(lambda: len(server.server_state.connections) == 10)
+        assert status_and_code(await answer_to(port, GET)) == (429, "too_many_connections")
+        assert refused == ["too_many_connections"]
+        held.pop()[1].close()
+        await eventually(lambda: len(server.server_state.connections) == 9)
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"http://127.0.0.1:{port}/")).status_code == 200
+        for _, writer in held:
+            writer.close()
+
+
+async def test_all_connections_together_are_bounded() -> None:
+    async with served(replace(BOUNDS, connections=3)) as (port, server, _):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await eventually(lambda: len(server.server_state.connections) == 3)
+        assert status_and_code(await answer_to(port, GET)) == (503, "door_full")
+        for _, writer in held:
+            writer.close()
+
+
+async def test_what_is_no_http_is_refused_in_the_form_of_all_errors() -> None:
+    async with served() as (port, _, refused):
+        answer = await answer_to(port, b"\x16\x03\x01 hello\r\n\r\n")
+        assert status_and_code(answer) == (400, "invalid_request")
+        assert refused == ["invalid_request"]
+
+
+async def test_an_upgrade_that_nobody_knows_is_an_ordinary_request() -> None:
+    async with served() as (port, server, _):
+        asked = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        await answer_to(port, asked)
+        await eventually(lambda: not server.server_state.connections)
+
+
+async def test_a_proxy_that_is_trusted_is_bounded_with_all_only() -> None:
+    here = ipaddress.ip_network("127.0.0.0/8")
+    bounds = replace(BOUNDS, connections_of_one=1, connections=3, proxies=(here,))
+    async with served(bounds) as (port, server, refused):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await eventually(lambda: len(server.server_state.connections) == 3)
+        assert refused == []
+        assert status_and_code(await answer_to(port, GET)) == (503, "door_full")
+        for _, writer in held:
+            writer.close()
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=60))
+def test_a_crowd_counts_right(events: list[tuple[bool, str]]) -> None:
+    crowd = Crowd(most=5, most_of_one=3)
+    inside: list[str] = []
+    for comes, address in events:
+        if comes:
+            inside.append(address)
+            fault = crowd.enter(address)
+            too_many = inside.count(address) > 3
+            assert (fault is None) == (not too_many and len(inside) <= 5)
+            assert fault is None or (fault.code == "too_many_connections") == too_many
+        elif address in inside:
+            inside.remove(address)
+            crowd.leave(address)
+        assert crowd.now == len(inside)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::2:3:4:5", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("", "", True),
+    ],
+)
+def test_an_ipv6_client_cannot_choose_many_addresses(one: str, other: str, same: bool) -> None:
+    assert (home_of(one) == home_of(other)) == same
