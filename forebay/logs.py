@@ -1,6 +1,7 @@
 """Where every process's log lines go: JSON for machines, terse lines for a person's terminal.
 
-A log line carries ids, counts and times; never a prompt, an answer or a picture.
+A log line carries ids, counts and times; never a prompt, an answer or a picture: its fields are of
+an allow-list (``forebay.log_fields``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import logging
 import sys
 
 import structlog
+
+from forebay.log_fields import keep_allowed_fields, keep_first_line, write_exception
 
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "asyncio", "PIL")
 """Libraries whose information lines say nothing that ours do not."""
@@ -35,23 +38,21 @@ def configure_logs(process: str, *, level: str = "info", form: str = "auto") -> 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    endings: list[structlog.typing.Processor] = (
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                pad_event_to=24,
-                # the usual one prints local variables: prompts and pictures
-                exception_formatter=structlog.dev.plain_traceback,
-            )
-        ]
+    ending: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
         if for_people
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *endings],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), keep_first_line],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                write_exception,
+                keep_allowed_fields,
+                ending,
+            ],
         )
     )
     root = logging.getLogger()

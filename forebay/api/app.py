@@ -33,6 +33,8 @@ from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
 from forebay.api.middleware.receive_deadline import ReceiveDeadlineMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
+from forebay.api.middleware.trace import TraceMiddleware
+from forebay.api.openapi import install_openapi
 from forebay.api.page import install_page
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.responses import routes as responses
@@ -41,6 +43,7 @@ from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
 from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
 from forebay.api.webhooks.door import WebhookDoor
+from forebay.api.workers_gauge import WorkersGauge
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.ops.metrics import Metrics
@@ -83,6 +86,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
+    install_openapi(app)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
     # the route that reads it, which only callers who may come in do
@@ -98,6 +102,7 @@ def create_app(services: Services) -> FastAPI:
     add_cors(app, services.settings)
     app.add_middleware(LastResortMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
+    app.add_middleware(TraceMiddleware)
     app.add_middleware(RequestIdMiddleware)
     return app
 
@@ -170,6 +175,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             profile=profile,
             limits=door_limits(settings, profile),
             load=LoadGauge(opened.queue),
+            workers=WorkersGauge(opened.queue, settings.workers_gone_s),
             watch=watch,
             settings=door_settings(settings),
             metrics=metrics,

@@ -29,6 +29,7 @@ from forebay.core.request import (
     TaskId,
     TextPart,
 )
+from forebay.core.trace import current_trace
 from forebay.queue.ports import Enqueued, Idempotency, NewTask
 
 
@@ -145,6 +146,8 @@ async def _admit(
     decision = decide(priced, cost, await services.load.now(), services.limits)
     if isinstance(decision, Shed):
         raise decision.error
+    if services.workers is not None:
+        await services.workers.check()
     return cost
 
 
@@ -188,6 +191,7 @@ def _task(
         quota=caller.quota,
         idempotency=ask.idempotency,
         webhook_url=ask.webhook_url,
+        trace=current_trace.get(),
         metadata=ask.metadata,
         same=same_answer(request, caller.tenant, ask.cache, services.settings),
         held=services.holds_pictures,

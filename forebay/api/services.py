@@ -20,6 +20,7 @@ from forebay.api.load import LoadGauge
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
 from forebay.api.webhooks.door import WebhookDoor
+from forebay.api.workers_gauge import WorkersGauge
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
 from forebay.queue.responses import RedisResponses
@@ -71,6 +72,8 @@ class Services:
     limits: Limits
     load: LoadGauge
     watch: QueueWatch
+    workers: WorkersGauge | None = None
+    """Whether anybody answers; None: requests are taken in any case."""
     settings: DoorSettings = field(default_factory=DoorSettings)
     metrics: Metrics = field(default_factory=Metrics)
     webhooks: WebhookDoor = field(default_factory=WebhookDoor)

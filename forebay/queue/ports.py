@@ -19,6 +19,7 @@ from forebay.core.request import (
     Tenant,
     Terms,
 )
+from forebay.core.trace import Trace
 
 Fence = NewType("Fence", int)
 """Rises with every delivery of a task; a write with an older one is refused."""
@@ -89,8 +90,8 @@ class NewTask:
     ``deadline_s``: seconds from now after which it must not start; ``delay_s``: seconds from now
     before which it must not. ``weight``: the tenant's share beside other tenants of the same
     priority. ``webhook_url``: told of the task's end. ``metadata``: the client's own, small, given
-    back with the task. ``held``: its pictures were claimed (``BlobClaims.hold``); a task whose
-    claims have run out meanwhile is refused.
+    back with the task. ``trace``: handed on to the worker. ``held``: its pictures were claimed
+    (``BlobClaims.hold``); a task whose claims have run out meanwhile is refused.
     """
 
     task_id: TaskId
@@ -107,6 +108,7 @@ class NewTask:
     webhook_url: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     held: bool = False
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Lease:
     cost_total: int
     deliveries: int
     terms: Terms = field(default_factory=Terms)
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from forebay.core.errors import AnswerTooLargeError
 from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
+from forebay.core.trace import Trace, read_trace
 from forebay.queue.library_door import DepthRow, Description, GlanceRow, Verdict
 from forebay.queue.library_worker import LeaseRow
 from forebay.queue.ports import (
@@ -44,21 +45,30 @@ OutcomeRow = tuple[TaskId, Fence, str, str, str, str, str, str]
 """Task, fence, text, reason, usage, code, message, more: what ``finish`` is given of each."""
 
 
-def request_to_json(request: InferenceRequest) -> str:
-    """Return the form in which a request waits."""
-    return to_json(request.to_dict())
+def request_to_json(request: InferenceRequest, trace: Trace | None = None) -> str:
+    """Return the form in which a request waits, with the trace that it belongs to."""
+    form = request.to_dict()
+    return to_json(form if trace is None else {**form, "trace": str(trace)})
 
 
 def to_lease(row: LeaseRow) -> Lease | None:
     """Read one row of a claim; None when its request was not written by a release we can read."""
     try:
-        parsed = InferenceRequest.from_dict(json.loads(row.request))
+        form = json.loads(row.request)
+        parsed = InferenceRequest.from_dict(form)
+        trace = read_trace(form.get("trace", ""))
         deadline = math.inf if row.left_ms < 0 else time.monotonic() + row.left_ms / 1000
         terms = Terms(Priority(row.priority), deadline)
     except (KeyError, TypeError, ValueError):
         return None
     return Lease(
-        row.task_id, row.fence, parsed, cost_total=row.cost, deliveries=row.deliveries, terms=terms
+        row.task_id,
+        row.fence,
+        parsed,
+        cost_total=row.cost,
+        deliveries=row.deliveries,
+        terms=terms,
+        trace=trace,
     )
 
 

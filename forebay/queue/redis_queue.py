@@ -83,7 +83,7 @@ class RedisQueue:
 
     async def enqueue(self, task: NewTask) -> Enqueued:
         """Keep the task; see ``Submitter``. An id that is there already is left as it is."""
-        request = request_to_json(task.request)
+        request = request_to_json(task.request, task.trace)
         async with unavailable("taking a task"):
             try:
                 verdict = await self._library.enqueue(task, request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Self
+from typing import Final, Self
 
 from redis.asyncio import Redis
 
@@ -97,6 +97,10 @@ class RedisTokenStreams:
             found = await self._library.describe(task_id)
         record = to_record(task_id, found) if found else None
         return self._followed.replay_shared(task_id, now.leader, record, after)
+
+
+STREAM_ID_PATTERN: Final = "^[0-9]{1,19}-[0-9]{1,19}$"
+"""What ``check_stream_id`` takes, for descriptions."""
 
 
 def check_stream_id(text: str) -> None:

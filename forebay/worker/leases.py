@@ -72,6 +72,11 @@ class HeldLeases:
         lease = self._held.get(key[0])
         return lease is not None and lease.fence == key[1]
 
+    def trace_id(self, key: LeaseKey) -> str | None:
+        """Return the trace that a held delivery's request belongs to."""
+        lease = self._held.get(key[0])
+        return lease.trace.trace_id if lease is not None and lease.trace is not None else None
+
     def drop(self, key: LeaseKey) -> bool:
         """Forget a delivery; True when the engine has been given it."""
         if self.holds(key):

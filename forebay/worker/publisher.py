@@ -132,7 +132,8 @@ class Publisher:
         for key in keys:
             if not self._held.holds(key):
                 continue
-            log.info("lease_dropped", task_id=key[0], fence=key[1], why=why)
+            trace_id = self._held.trace_id(key)
+            log.info("lease_dropped", task_id=key[0], fence=key[1], trace_id=trace_id, why=why)
             if self._held.drop(key):
                 self._abort(key)
 
@@ -145,11 +146,16 @@ class Publisher:
         return [growth.write(key) for key, growth in grown.items()]
 
     def _count(self, outcome: Outcome) -> None:
-        if outcome.error is None:
-            self.tally.answered += 1
+        task_id, fence = outcome.task_id, outcome.fence
+        trace_id = self._held.trace_id((task_id, fence))
+        if outcome.error is not None:
+            self.tally.failed += 1
+            code = outcome.error.code
+            log.warning("task_failed", task_id=task_id, fence=fence, trace_id=trace_id, code=code)
             return
-        self.tally.failed += 1
-        log.warning("task_failed", task_id=outcome.task_id, code=outcome.error.code)
+        self.tally.answered += 1
+        tokens = outcome.usage.completion_tokens if outcome.usage else 0
+        log.info("task_answered", task_id=task_id, fence=fence, trace_id=trace_id, tokens=tokens)
 
     async def _persist(self, what: str, call: Callable[[], Awaitable[T]]) -> T | None:
         """Repeat a write until the queue takes it; None after ``retry_s`` without success."""

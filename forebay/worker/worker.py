@@ -177,7 +177,10 @@ class Worker:
         except KeyError:
             await self._refuse(key, TaskFailedError("a picture of this task is gone"))
         except OSError as error:  # out of files, a disk that stumbles: it may pass
-            log.warning("picture_unread", task_id=lease.task_id, reason=str(error))
+            trace_id = self.held.trace_id(key)
+            log.warning(
+                "picture_unread", task_id=lease.task_id, trace_id=trace_id, reason=str(error)
+            )
             await self.publisher.redeliver([key], why="a picture could not be read")
         else:
             await self._prepare_with(lease, images)
@@ -189,7 +192,8 @@ class Worker:
         except ForebayError as error:
             await self._refuse(key, error)
         except Exception:
-            log.exception("prepare_failed", task_id=lease.task_id)
+            trace_id = self.held.trace_id(key)
+            log.exception("prepare_failed", task_id=lease.task_id, trace_id=trace_id)
             await self._refuse(key, TaskFailedError("the request could not be prepared"))
         else:
             if self.held.enter_engine(key):

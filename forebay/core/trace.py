@@ -1,0 +1,58 @@
+"""Which trace a request belongs to: W3C Trace Context, as far as it is passed on and written down.
+
+Source: https://www.w3.org/TR/trace-context/
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+_FORM: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+_SAMPLED: Final = 0x01
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace and our step in it. ``flags``: two hexadecimal digits; the caller's word on sampling.
+
+    ``str`` gives the header's form, for whoever comes next.
+    """
+
+    trace_id: str
+    span_id: str
+    flags: str = "00"
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+    def child(self) -> Trace:
+        """Return a new step of the same trace."""
+        return Trace(self.trace_id, secrets.token_hex(8), self.flags)
+
+
+def new_trace() -> Trace:
+    """Return the first step of a trace of our own."""
+    return Trace(secrets.token_hex(16), secrets.token_hex(8))
+
+
+def read_trace(traceparent: str) -> Trace | None:
+    """Read the header; None where it is none. A later version is read as far as this one goes."""
+    found = _FORM.fullmatch(traceparent)
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    if version == "ff" or (version == "00" and more) or trace_id == _NO_TRACE:
+        return None
+    if span_id == _NO_SPAN:
+        return None
+    return Trace(trace_id, span_id, f"{int(flags, 16) & _SAMPLED:02x}")
+
+
+current_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""The trace of the request under way in this task."""
