@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from forebay.api.answers import elapsed_ms, failure_of
@@ -12,7 +12,7 @@ from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.own_tasks import own_task
 from forebay.api.reuse import cache_header, cache_wishes
-from forebay.api.route_docs import form_body, inlined_properties
+from forebay.api.route_docs import NOT_BLANK, form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
 from forebay.core.errors import InvalidRequestError, MissingPartError
 from forebay.core.request import PRIORITY_FORMS, Priority, Role, TaskId
@@ -25,13 +25,19 @@ _MOST_FIELDS = 500
 _FORM = form_body(
     {
         "image": {"type": "string", "format": "binary"},
-        "prompt": {"type": "string"},
+        "prompt": {"type": "string", "pattern": NOT_BLANK},
         "priority": {"type": "string", "enum": list(PRIORITY_FORMS)},
         "image_lossless": {"type": "boolean"},
         **inlined_properties(SamplingForm),
     },
     required=["image", "prompt"],
 )
+_TASK_ID = {
+    "name": "task_id",
+    "in": "query",
+    "required": True,  # told here, and refused below in the words of the contract
+    "schema": {"type": "string", "minLength": 1},
+}
 
 
 @router.post("/predict", openapi_extra=_FORM)
@@ -67,8 +73,12 @@ async def predict(
     }
 
 
-@router.get("/result")
-async def result(services: ServicesOf, caller: CallerOf, task_id: str = "") -> dict[str, Any]:
+@router.get("/result", openapi_extra={"parameters": [_TASK_ID]})
+async def result(
+    services: ServicesOf,
+    caller: CallerOf,
+    task_id: Annotated[str, Query(include_in_schema=False)] = "",
+) -> dict[str, Any]:
     """Return a task's answer, or that it is pending."""
     if not task_id:
         raise MissingPartError("Missing task_id")

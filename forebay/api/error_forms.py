@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.core.errors import (
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _OPENAI_PATHS = "/v1/"
 _DEFAULT_RETRY_AFTER_S = 1
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _REALM = 'Bearer realm="forebay"'
 
 
@@ -97,7 +99,21 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         refusal = InvalidRequestError(str(error.detail))
         answer = error_response(request.url.path, refusal, error.status_code)
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods_of(request))
     return answer
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return what a path takes: the framework names the methods of its first route alone."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:

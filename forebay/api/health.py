@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from forebay.api.dependencies import ServicesOf
 from forebay.api.services import Services
@@ -38,7 +38,7 @@ async def health(services: ServicesOf) -> Response:
     return JSONResponse({"status": "ok", "model_loaded": True})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesOf) -> Response:
     """Return the door's metrics and the queue's size in the Prometheus text form."""
     services.metrics.decoder_kills.set(services.decoders.kills)

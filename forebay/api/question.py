@@ -20,7 +20,7 @@ from forebay.api.parsing import parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.reuse import CacheWishes, cache_wishes
-from forebay.api.route_docs import Schema, header_fields, inlined_properties
+from forebay.api.route_docs import NOT_BLANK, Schema, header_fields, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, refusal, texts_of
 from forebay.core.errors import InvalidRequestError, MissingPartError
 from forebay.core.request import Priority, Role, SamplingParams
@@ -197,4 +197,5 @@ def question_docs(form: type[QuestionForm]) -> dict[str, Any]:
 
 
 def _object(fields: Schema) -> Schema:
-    return {"type": "object", "properties": fields, "required": ["prompt"]}
+    prompt = {"type": "string", "pattern": NOT_BLANK}
+    return {"type": "object", "properties": {**fields, "prompt": prompt}, "required": ["prompt"]}

@@ -14,6 +14,9 @@ from forebay.api.page import HEADERS
 
 Schema = dict[str, Any]
 
+NOT_BLANK = r"\S"
+"""Pattern of a text that is more than spaces."""
+
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """Return the ``openapi_extra`` of a route that reads its JSON body itself."""

@@ -29,7 +29,7 @@ from forebay.core.errors import InvalidRequestError, TaskEndedError
 from forebay.core.lifecycle import State
 from forebay.core.request import TaskId
 from forebay.queue.ports import STREAM_START, Listing, StreamId, TaskRecord
-from forebay.queue.token_stream import check_stream_id
+from forebay.queue.token_stream import STREAM_ID_PATTERN, check_stream_id
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -158,7 +158,9 @@ async def follow_task(
     request: Request,
     services: ServicesOf,
     caller: CallerOf,
-    starting_after: Annotated[str | None, Query(max_length=50)] = None,
+    starting_after: Annotated[
+        str | None, Query(max_length=50, json_schema_extra={"pattern": STREAM_ID_PATTERN})
+    ] = None,
 ) -> Response:
     """Follow the task by server-sent events, from its place in the queue to its end.
 

@@ -47,6 +47,8 @@ async def test_an_unknown_path_and_a_wrong_method_take_the_form_of_their_contrac
     wrong = await door.http.get("/predict")
     assert wrong.status_code == 405
     assert wrong.headers["Allow"] == "POST"
+    several = await door.http.patch("/v1/tasks")
+    assert (several.status_code, several.headers["Allow"]) == (405, "GET, POST")
 
 
 async def test_an_unforeseen_error_is_a_500_in_form_with_an_id(door, monkeypatch):
@@ -98,6 +100,32 @@ async def test_a_picture_that_streams_past_the_limit_is_refused(narrow):
     refused = await narrow.http.post("/predict", content=multipart(), headers=headers)
     assert refused.status_code == 413
     assert refused.json()["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    ("path", "code_of"),
+    [
+        (CHAT, lambda body: body["error"]["code"]),
+        ("/v1/infer", lambda body: body["error"]["code"]),
+        ("/v1/tasks", lambda body: body["error"]["code"]),
+        ("/predict", lambda body: body["code"]),
+    ],
+)
+async def test_a_body_that_drips_is_refused_in_time(redis, tmp_path, decoders, path, code_of):
+    async def drip():
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            yield b"x"
+
+    settings = DoorSettings(receive_timeout_s=0.5)
+    form = path in ("/predict", "/v1/infer")
+    kind = "multipart/form-data; boundary=x" if form else "application/json"
+    async with open_door(redis, tmp_path, decoders, settings=settings) as door:
+        refused = await door.http.post(path, content=drip(), headers={"Content-Type": kind})
+        assert (refused.status_code, code_of(refused.json())) == (408, "receive_timeout")
+        assert "X-Request-Id" in refused.headers
+        assert await door.waiting() == 0
 
 
 async def test_health_follows_the_workers(door):

@@ -1,0 +1,91 @@
+"""The OpenAPI description: what it says of errors, and a tool that believes every word of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.admission.policy import Limits
+from forebay.api.services import DoorSettings
+from forebay.core.errors import all_errors
+from tests.api.door import PROFILE, Door, open_door, working
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = 4
+"""Requests for each route, beside those of the coverage phase; the tool's own default is 100."""
+
+METHODS = {"get", "post", "delete"}
+
+
+async def described(door: Door) -> list[tuple[str, dict[str, Any]]]:
+    paths = (await door.http.get("/openapi.json")).json()["paths"]
+    return [
+        (path, item[method]) for path, item in paths.items() for method in METHODS & item.keys()
+    ]
+
+
+def codes_of(response: dict[str, Any]) -> set[str]:
+    """Return the codes that a response's schema names, whichever contract's form it has."""
+    schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+    fields = schema.get("properties", {})
+    inner = fields.get("error", {}).get("properties", fields)
+    return set(inner.get("code", {}).get("enum", ()))
+
+
+async def test_every_route_names_the_codes_of_its_errors(door: Door) -> None:
+    for path, route in await described(door):
+        for status, response in route["responses"].items():
+            if int(status) >= 400 and path != "/health":
+                known = {one.code for one in all_errors() if one.status == int(status)}
+                assert codes_of(response), (path, status)
+                assert codes_of(response) <= known, (path, status)
+        assert {"400", "408", "429", "431", "500", "503"} <= route["responses"].keys()
+
+
+async def test_a_route_that_takes_requests_names_every_error_with_its_mend(door: Door) -> None:
+    submitting = [
+        route
+        for path, route in await described(door)
+        if path in {"/predict", "/v1/chat/completions", "/v1/tasks"} and "requestBody" in route
+    ]
+    assert len(submitting) == 3
+    for route in submitting:
+        told = set().union(*(codes_of(one) for one in route["responses"].values()))
+        assert told == {one.code for one in all_errors()}
+        for one in all_errors():
+            assert one.mend in route["responses"][str(one.status)]["description"]
+
+
+@pytest.mark.parametrize(
+    "selected",
+    [
+        ("--exclude-method", "POST", "--phases", "examples,coverage,fuzzing"),
+        ("--include-method", "POST", "--phases", "examples,fuzzing"),
+    ],
+    ids=["questions", "submissions"],
+)
+async def test_schemathesis_finds_nothing(
+    selected: tuple[str, ...], redis, tmp_path: Path, decoders
+) -> None:
+    limits = Limits(context_tokens=PROFILE.context_tokens, max_image_pixels=1_000_000)
+    settings = DoorSettings(answer_timeout_s=3)
+    async with (
+        open_door(redis, tmp_path / "blobs", decoders, settings=settings, limits=limits) as door,
+        working(door),
+    ):
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli"),
+            *("--config-file", str(ROOT / "schemathesis.toml"), "run", f"{door.url}/openapi.json"),
+            *("--max-examples", str(EXAMPLES), "--generation-deterministic", "--no-shrink"),
+            *("--no-color", "--request-timeout", "20", *selected),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await run.communicate()
+    assert run.returncode == 0, told.decode()
+    assert "No issues found" in told.decode() or "passed" in told.decode(), told.decode()
