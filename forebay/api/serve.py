@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 
 import structlog
@@ -23,6 +24,9 @@ log = structlog.get_logger("forebay.api")
 
 _BACKLOG = 4096
 """Connections that the system holds for us in a burst."""
+
+_OTHER_FILES = 256
+"""Open files beside connections: the queue's server, pictures, decoders, logs."""
 
 
 def run(settings: Settings, *, listen_fd: int | None = None) -> None:
@@ -67,8 +71,19 @@ def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
         header_bytes=settings.max_header_bytes,
         receive_s=settings.receive_timeout_s,
         send_s=settings.send_timeout_s,
-        connections=settings.max_connections,
+        connections=room_for(settings.max_connections),
         connections_of_one=settings.address_connections,
         proxies=read_networks(settings.trusted_proxies),
     )
     return bounded_protocol(bounds, lambda error: metrics.refused.labels(error.code).inc())
+
+
+def room_for(connections: int) -> int:
+    """Let this process open files for so many connections; return for how many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    unbound = resource.RLIM_INFINITY
+    if unbound != soft < wanted:
+        soft = wanted if hard == unbound else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == unbound else max(1, min(connections, soft - _OTHER_FILES))

@@ -164,6 +164,15 @@ async def test_headers_are_counted_for_each_request_of_a_connection() -> None:
         assert refused == []
 
 
+async def test_headers_that_come_in_parts_are_not_counted_twice() -> None:
+    async with served() as (port, _, refused):
+        headers = [b"X-%d: " % i + b"y" * 340 + b"\r\n" for i in range(10)]
+        parts = [b"GET / HTTP/1.1\r\n", *headers, b"Connection: close\r\n\r\n"]
+        answer = await answer_to(port, *parts, pause_s=0.02)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert refused == []
+
+
 async def test_a_body_larger_than_the_header_limit_is_no_header() -> None:
     async with served() as (port, _, _):
         head = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n"

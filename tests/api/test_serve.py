@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from forebay.config import Settings
 from forebay.queue.embedded import EmbeddedValkey
@@ -25,6 +27,24 @@ def write_model(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 4096}))
     (folder / "preprocessor_config.json").write_text("{}")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "room"),
+    [(300, 1000, 500, 500), (300, 1000, 8000, 744), (300, 300, 8000, 44), (900, 1000, 10, 10)],
+)
+def test_connections_are_bounded_by_the_files_that_may_be_open(soft, hard, wanted, room):
+    code = (
+        "import resource, sys; from forebay.api.serve import room_for;"
+        "soft, hard, wanted = map(int, sys.argv[1:]);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)); print(room_for(wanted),"
+        " resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    arguments = [sys.executable, "-c", code, str(soft), str(hard), str(wanted)]
+    shown = subprocess.run(arguments, capture_output=True, check=True, text=True).stdout
+    found, limit = map(int, shown.split())
+    assert found == room
+    assert soft <= limit <= hard
 
 
 async def test_the_process_serves_an_inherited_socket_and_ends_on_sigterm(

@@ -83,7 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._phase = Phase.NOTHING
         self._requests = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # that the parser has told of
+        self._fed_bytes = 0  # that it was fed before the headers ended
         self._body_bytes = 0  # since its time was last extended
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
@@ -117,8 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         after = self._phase, self._requests
         if after == before == (Phase.HEAD, self._requests):
-            # one header without end is told to nobody before its end
-            self._count_head(len(data))
+            self._count_fed(len(data))
         elif after != before and not self._refused:
             # most requests come whole, and need no timer
             self._listen_until(self._patience())
@@ -152,11 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._phase = Phase.HEAD
-        self._head_bytes = 0
+        self._head_bytes = self._fed_bytes = 0
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.bounds.header_bytes:
+    def _count_fed(self, size: int) -> None:
+        """Count what belongs to a header that has not ended: nobody is told of it before."""
+        self._fed_bytes += size
+        if self._fed_bytes > self.bounds.header_bytes:
             self._refuse(self._too_large())
 
     def _too_large(self) -> ForebayError:
