@@ -29,12 +29,6 @@ class ConnectionSettings(BaseSettings):
     max_header_bytes: int = Field(
         65_536, ge=1024, le=2**20, description="Most bytes of a request's first line and headers."
     )
-    receive_timeout_s: float = Field(
-        60.0,
-        gt=0,
-        le=3600,
-        description="How long a request's body may take to come; a large one at 32 KiB/s or more.",
-    )
     send_timeout_s: float = Field(
         30.0, gt=0, le=600, description="How long a client may leave an answer or a stream unread."
     )

@@ -109,9 +109,9 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "该客户端地址打开的连接数已达上限。",
         "复用已有连接，不要再打开新连接；运维人员：address_connections。",
     ),
-    "receive_timeout": (
-        "请求的头部或正文传输时间过长。",
-        "加快发送，或使用更小的图片；运维人员：receive_timeout_s。",
+    "headers_too_slow": (
+        "请求行和头部传输时间过长。",
+        "一次发送完整的请求；运维人员：header_timeout_s。",
     ),
     "headers_too_large": (
         "请求行和头部的字节数超过上限。",

@@ -135,7 +135,6 @@ WORDS_ZH = {
     "keep_alive_s": "连接等待下一个请求的时长；应长于代理自身的时长。",
     "header_timeout_s": "请求头部传输的最长时间。",
     "max_header_bytes": "请求行和头部的最大字节数。",
-    "receive_timeout_s": "请求正文传输的最长时间；较大的正文按不低于 32 KiB/s 计算。",
     "send_timeout_s": "客户端可以多久不读取回答或事件流。",
     "workers_gone_s": "多久没有任何工作进程的消息之后，新请求以 503 拒绝；0：一直排队等待。",
 }

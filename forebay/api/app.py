@@ -31,7 +31,6 @@ from forebay.api.middleware.access import AccessMiddleware
 from forebay.api.middleware.access_log import AccessLogMiddleware
 from forebay.api.middleware.body_limit import BodyLimitMiddleware
 from forebay.api.middleware.last_resort import LastResortMiddleware
-from forebay.api.middleware.receive_deadline import ReceiveDeadlineMiddleware
 from forebay.api.middleware.request_id import RequestIdMiddleware
 from forebay.api.middleware.trace import TraceMiddleware
 from forebay.api.openapi import install_openapi
@@ -97,7 +96,6 @@ def create_app(services: Services) -> FastAPI:
         on_disk={"/v1/files": services.settings.max_file_bytes + _FORM_BYTES},
         timeout_s=services.settings.body_timeout_s,
     )
-    app.add_middleware(ReceiveDeadlineMiddleware, receive_s=services.settings.receive_timeout_s)
     app.add_middleware(AccessMiddleware, gate=services.gate, metrics=services.metrics)
     add_cors(app, services.settings)
     app.add_middleware(LastResortMiddleware)
@@ -261,7 +259,6 @@ def door_settings(settings: Settings) -> DoorSettings:
         share_answers=settings.answer_cache_shared,
         cors_origins=settings.cors_origins,
         cors_credentials=settings.cors_credentials,
-        receive_timeout_s=settings.receive_timeout_s,
         send_timeout_s=settings.send_timeout_s,
     )
 

@@ -16,10 +16,10 @@ _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 _OPENAI_PATHS: Final = "/v1/"
 
 _ANY_ROUTE: Final = frozenset(
-    {"invalid_request", "no_such_route", "receive_timeout", "too_many_connections"}
+    {"invalid_request", "no_such_route", "headers_too_slow", "too_many_connections"}
     | {"headers_too_large", "internal_error", "door_full", "queue_unavailable", "not_ready"}
     | {"rate_limited", "unauthorized", "forbidden", "address_not_allowed", "keys_unavailable"}
-    | {"body_too_large"}
+    | {"body_too_large", "body_too_slow"}
 )
 """What any request may meet before its route looks at it, or while the queue is away."""
 

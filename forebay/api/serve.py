@@ -69,7 +69,7 @@ def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
     bounds = ConnectionBounds(
         header_s=settings.header_timeout_s,
         header_bytes=settings.max_header_bytes,
-        receive_s=settings.receive_timeout_s,
+        receive_s=settings.body_timeout_s,
         send_s=settings.send_timeout_s,
         connections=room_for(settings.max_connections),
         connections_of_one=settings.address_connections,

@@ -49,7 +49,6 @@ class DoorSettings:
     """Whether equal requests at temperature 0 share a run, and its answer for a while."""
     share_answers: bool = False
     """Whether they do so across tenants."""
-    receive_timeout_s: float = 60.0
     keep_alive_s: float = 10.0
     """Between two comments that keep a silent event stream open."""
     send_timeout_s: float = 30.0

@@ -240,12 +240,12 @@ class TooManyConnectionsError(ForebayError):
     mend = "Use connections again instead of opening more; operators: address_connections."
 
 
-class ReceiveTimeoutError(ForebayError):
-    """The request's headers or body took too long to come."""
+class HeadersTooSlowError(ForebayError):
+    """The request's first line and headers took too long to come."""
 
     status = 408
-    code = "receive_timeout"
-    mend = "Send the request faster, or a smaller picture; operators: receive_timeout_s."
+    code = "headers_too_slow"
+    mend = "Send the whole request at once; operators: header_timeout_s."
 
 
 class HeadersTooLargeError(ForebayError):

@@ -93,7 +93,7 @@ export const en = {
     prompt_too_long: ["Question and picture do not fit the model", "Shorten the question or use a smaller picture."],
     queue_full: ["The queue is full", "Wait a moment and ask again; nothing was lost."],
     too_many_connections: ["Too many connections", "Close other windows of this page and try again."],
-    receive_timeout: ["Sending took too long", "Try again with a smaller picture or a better connection."],
+    headers_too_slow: ["The request took too long to arrive", "Try again over a better connection."],
     headers_too_large: ["The request is too large", "Clear this site's cookies and try again."],
     rate_limited: ["Too many questions at once", "Wait a moment and ask again."],
     tenant_over_quota: ["You have as many questions waiting as you may", "Wait until some of them have been answered."],

@@ -93,7 +93,7 @@ export const zh = {
     prompt_too_long: ["问题和图片超出模型长度", "请缩短问题，或换小一些的图片。"],
     queue_full: ["队列已满", "稍等片刻再问，没有内容丢失。"],
     too_many_connections: ["连接太多", "请关闭本页的其他窗口后再试。"],
-    receive_timeout: ["发送时间过长", "请换用更小的图片或更好的网络后再试。"],
+    headers_too_slow: ["请求传输太慢", "请换用更好的网络后再试。"],
     headers_too_large: ["请求过大", "请清除本站的 Cookie 后再试。"],
     rate_limited: ["提问太频繁", "请稍候再问。"],
     tenant_over_quota: ["您排队的问题已达上限", "请等其中一些得到回答后再问。"],

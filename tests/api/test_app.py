@@ -102,32 +102,6 @@ async def test_a_picture_that_streams_past_the_limit_is_refused(narrow):
     assert refused.json()["code"] == "body_too_large"
 
 
-@pytest.mark.parametrize(
-    ("path", "code_of"),
-    [
-        (CHAT, lambda body: body["error"]["code"]),
-        ("/v1/infer", lambda body: body["error"]["code"]),
-        ("/v1/tasks", lambda body: body["error"]["code"]),
-        ("/predict", lambda body: body["code"]),
-    ],
-)
-async def test_a_body_that_drips_is_refused_in_time(redis, tmp_path, decoders, path, code_of):
-    async def drip():
-        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-        for _ in range(40):
-            await asyncio.sleep(0.1)
-            yield b"x"
-
-    settings = DoorSettings(receive_timeout_s=0.5)
-    form = path in ("/predict", "/v1/infer")
-    kind = "multipart/form-data; boundary=x" if form else "application/json"
-    async with open_door(redis, tmp_path, decoders, settings=settings) as door:
-        refused = await door.http.post(path, content=drip(), headers={"Content-Type": kind})
-        assert (refused.status_code, code_of(refused.json())) == (408, "receive_timeout")
-        assert "X-Request-Id" in refused.headers
-        assert await door.waiting() == 0
-
-
 async def test_health_follows_the_workers(door):
     assert (await door.http.get("/healthz")).json() == {"status": "alive"}
     for path in ("/ready", "/health"):

@@ -23,12 +23,12 @@ from forebay.api.error_forms import error_response
 from forebay.core.errors import (
     ForebayError,
     HeadersTooLargeError,
+    HeadersTooSlowError,
     InvalidRequestError,
-    ReceiveTimeoutError,
 )
 
-LEAST_BYTES_A_SECOND: Final = 2**15
-"""A body that comes faster than this may take as long as it is large."""
+LEAST_BYTES_A_SECOND: Final = 2**12
+"""A body that comes faster than this is left to the application, which knows what it may take."""
 
 _GRACE_S: Final = 5.0
 """What the application has to refuse a late body before its connection is ended."""
@@ -140,13 +140,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def _late(self) -> None:
         if self._phase is Phase.BODY and self.flow.read_paused:  # it is us who do not listen
             self._listen_until(self._patience())
-        elif self._phase is Phase.BODY and self._body_bytes >= LEAST_BYTES_A_SECOND:
+        elif self._extends():
             self._listen_until(self._body_bytes / LEAST_BYTES_A_SECOND)
             self._body_bytes = 0
         elif self._phase is Phase.HEAD:
-            self._refuse(ReceiveTimeoutError(f"the headers took over {self.bounds.header_s:g} s"))
+            self._refuse(HeadersTooSlowError(f"the headers took over {self.bounds.header_s:g} s"))
         else:
             self.transport.abort()
+
+    def _extends(self) -> bool:
+        """Whether a body has come fast enough, and anybody wants it still."""
+        wanted = self._phase is Phase.BODY and not self.cycle.response_complete
+        return wanted and self._body_bytes >= LEAST_BYTES_A_SECOND
 
     # what the parser tells
 
@@ -238,6 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is written; what the system has not taken of the last one must be read."""
         super().on_response_complete()
+        if self._phase is Phase.BODY:  # of the request that is answered: a next one waits for it
+            self._listen_until(_GRACE_S)
         self._bound_closing()
 
     def timeout_keep_alive_handler(self) -> None:
