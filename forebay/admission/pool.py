@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -24,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 _START_TIMEOUT_S = 30.0
 """For the interpreter and Pillow to load on a busy machine."""
+
+_END_TIMEOUT_S = 1.0
+"""For a process whose pipes are closed to be gone."""
 
 _ATTEMPTS = 2
 """A process may die for a reason that is not the picture's (the kernel's memory killer)."""
@@ -95,6 +99,16 @@ class _Slot:
         head_bytes, body_bytes = unpack_lengths(await reader.readexactly(LENGTHS.size))
         reply: dict[str, Any] = json.loads(await reader.readexactly(head_bytes))
         return reply, await reader.readexactly(body_bytes)
+
+    async def bury(self) -> int | None:
+        """Return the status of a process that is ending by itself; end it if it does not.
+
+        To kill what has just died would fetch its status in passing: asyncio would never learn it.
+        """
+        if self._process is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _END_TIMEOUT_S)
+        return await self.kill()
 
     async def kill(self) -> int | None:
         """End the process, if there is one; return its status."""
@@ -173,7 +187,10 @@ class DecoderPool:
         except TimeoutError as error:
             await self._kill(slot)
             raise self._too_slow(timeout_s, "in all") from error
-        except (asyncio.IncompleteReadError, OSError, ValueError) as error:
+        except (asyncio.IncompleteReadError, OSError) as error:
+            self.kills += 1
+            raise _ProcessDiedError(await slot.bury()) from error
+        except ValueError as error:
             raise _ProcessDiedError(await self._kill(slot)) from error
         except asyncio.CancelledError:
             await self._kill(slot)  # its late reply would answer the next job

@@ -55,6 +55,7 @@ def pictures() -> Iterator[str]:
 def stack(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> Iterator[ServeProcess]:
     port = pictures.rpartition(":")[2]
     settings = ["fetch_urls=true", "fetch_allow=127.0.0.1", f"fetch_ports={port}"]
+    settings.append("trusted_proxies=127.0.0.1")  # one of the clients comes through an ingress
     options = [word for one in settings for word in ("--set", one)]
     with serving(Path("demo"), tmp_path_factory.mktemp("stack"), *options) as stack:
         stack.until(lambda: stack.client.get("/ready").status_code == 200, "readiness")
