@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,25 +53,48 @@ def test_it_opens_after_long_and_closes_with_the_first_sign_of_life(
 ) -> None:
     clock, queue = Clock(), Workers()
     gauge = WorkersGauge(queue, 30.0, clock)  # type: ignore[arg-type]
-    seen_s = clock.now
-    looked_s = -1e9
+    looked_s, missing_since = -1e9, None
     for wait_s, alive in events:
         clock.now += wait_s
         queue.alive = alive
         if clock.now - looked_s >= 1.0:
             looked_s = clock.now
-            seen_s = clock.now if alive else seen_s
-        assert refused(gauge) == (clock.now - seen_s >= 30.0)
+            missing_since = None if alive else missing_since or clock.now
+        expected = missing_since is not None and clock.now - missing_since >= 30.0
+        assert refused(gauge) == expected
     assert queue.looks <= len(events)
 
 
 async def test_a_burst_looks_once() -> None:
     clock, queue = Clock(), Workers()
     gauge = WorkersGauge(queue, 30.0, clock)  # type: ignore[arg-type]
+    await gauge.check()
     clock.now += 60
     found = await asyncio.gather(*(gauge.check() for _ in range(200)), return_exceptions=True)
-    assert queue.looks == 1
+    assert queue.looks == 2
     assert all(isinstance(one, NotReadyError) for one in found)
+
+
+async def test_a_burst_after_a_quiet_night_is_taken_whole() -> None:
+    clock, queue = Clock(), Workers()
+    gauge = WorkersGauge(queue, 30.0, clock)  # type: ignore[arg-type]
+    queue.alive = 1
+    await gauge.check()
+    clock.now += 8 * 3600
+    await asyncio.gather(*(gauge.check() for _ in range(50)))
+    assert queue.looks == 2
+
+
+async def test_a_server_that_is_away_tells_nothing_of_the_workers() -> None:
+    clock, queue = Clock(), Workers()
+    gauge = WorkersGauge(queue, 30.0, clock)  # type: ignore[arg-type]
+    queue.away = True
+    for _ in range(3):
+        with pytest.raises(QueueUnavailableError):
+            await gauge.check()
+        clock.now += 60
+    queue.away = False
+    await gauge.check()
 
 
 async def test_nobody_is_ever_refused_where_that_is_off() -> None:
@@ -84,6 +108,7 @@ async def test_nobody_is_ever_refused_where_that_is_off() -> None:
 async def test_the_door_refuses_without_workers_and_takes_again_with_one(door) -> None:
     gauge = WorkersGauge(door.queue, 0.05)
     object.__setattr__(door.services, "workers", gauge)
+    await gauge.check()  # the first look that finds nobody
     await asyncio.sleep(0.1)
     gone = await door.http.post(CHAT, json=ASK)
     assert (gone.status_code, gone.json()["error"]["code"]) == (503, "not_ready")
