@@ -7,12 +7,13 @@ Needs no torch and no tokenizer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 from llguidance import LLMatcher, LLParserLimits, grammar_from
 
+from forebay.call_grammar import call_grammar
 from forebay.core.constraint import Constraint, ConstraintKind
 from forebay.grammar_bounds import check_expressions, check_schema
 
@@ -41,8 +42,13 @@ LONGEST: Final = 32_768
 :mod:`forebay.grammar_bounds` where it grows faster."""
 
 
-def library_form(constraint: Constraint) -> str:
+_NO_TOKENS: Final[Mapping[str, int]] = {}
+
+
+def library_form(constraint: Constraint, marks: Mapping[str, int] = _NO_TOKENS) -> str:
     """Return a constraint's grammar as the library takes it.
+
+    ``marks``: the tokens that the model has for the marks of calls.
 
     Raises:
         ValueError: it is too long, not JSON where it must be, or beyond one of its bounds.
@@ -65,6 +71,11 @@ def library_form(constraint: Constraint) -> str:
             # a terminal is one machine for all texts; else each takes a place in the parser's row
             texts = " | ".join(map(json.dumps, json.loads(constraint.text)))
             return grammar_from("lark", f"start: TEXT\nTEXT: {texts}")
+        case ConstraintKind.CALLS:
+            told = _object(constraint.text)
+            for _, parameters in told["functions"]:
+                check_schema(parameters if isinstance(parameters, dict) else {})
+            return grammar_from("lark", call_grammar(told, marks, _WHITESPACE))
 
 
 def fault_of(constraint: Constraint) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,61 @@ CHAT_TEMPLATE = """[gMASK]<sop>
 {% endif %}"""
 
 
+TOOLS_TEMPLATE = """[gMASK]<sop>
+{%- if tools %}
+<|system|>
+These functions may be called:
+        {%- for tool in tools %}
+
+{{ tool | tojson(ensure_ascii=False) }}
+        {%- endfor %}
+
+A call is written <tool_call>{function}
+<arg_key>{name}</arg_key>
+<arg_value>{value}</arg_value>
+</tool_call>
+{%- endif %}
+{%- macro shown(content) %}
+    {%- if content is string %}
+{{- content }}
+    {%- else %}
+        {%- for item in content %}
+            {%- if item.type == 'image' %}
+<|begin_of_image|><|image|><|end_of_image|>
+            {%- elif item.type == 'text' %}
+{{- item.text }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+{%- for msg in messages %}
+    {%- if msg.role == 'tool' %}
+        {%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}
+<|observation|>
+        {%- endif %}
+{{- '\n<tool_response>\n' ~ shown(msg.content) ~ '\n</tool_response>' }}
+    {%- else %}
+<|{{ msg.role }}|>
+{{ shown(msg.content) }}
+        {%- for call in msg.tool_calls or [] %}
+{{- '\n<tool_call>' ~ call.function.name }}
+            {%- for name, value in call.function.arguments.items() %}
+{{- '\n<arg_key>' ~ name ~ '</arg_key>' }}
+{{- '\n<arg_value>' ~ (value if value is string else value | tojson) ~ '</arg_value>' }}
+            {%- endfor %}
+{{- '\n</tool_call>' }}
+        {%- endfor %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|assistant|>
+{% endif %}"""
+
+TOOL_MARKS = (
+    "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
+    "<tool_response>", "</tool_response>",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What varies between the checkpoints of the tests."""
@@ -78,6 +134,7 @@ class Shape:
     min_pixels: int = 56 * 56
     max_pixels: int = 2 * 224 * 224
     stop_tokens: tuple[str, ...] = STOP_TOKENS
+    tools: bool = False
 
 
 TINY = Shape()
@@ -87,20 +144,25 @@ TINY_46V = replace(TINY, architecture="Glm46VForConditionalGeneration")
 def write_checkpoint(folder: Path, shape: Shape = TINY, seed: int = 0) -> Path:
     """Write a whole checkpoint folder and return it. Equal arguments write equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(TOOL_MARKS if shape.tools else ())
     config = config_dict(shape, tokenizer)
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", _generation(shape, tokenizer))
     _write_json(folder / "preprocessor_config.json", preprocessor(shape))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(
+        TOOLS_TEMPLATE if shape.tools else CHAT_TEMPLATE, encoding="utf-8"
+    )
     save_file(random_weights(config, seed), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def build_tokenizer() -> Tokenizer:
-    """Byte-level BPE with few merges: a Chinese character is three tokens."""
+def build_tokenizer(marks: Sequence[str] = ()) -> Tokenizer:
+    """Byte-level BPE with few merges: a Chinese character is three tokens.
+
+    ``marks``: added tokens that are none of control, as the family has those of its calls.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {piece: at for at, piece in enumerate((*alphabet, *_MERGED, "wh", "at"))}
     merges = [("w", "h"), ("a", "t"), ("t", "h"), ("th", "e"), ("i", "n"), ("i", "s"), ("e", "r")]
@@ -114,6 +176,7 @@ def build_tokenizer() -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in marks])
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""What an answer must look like: a JSON schema, a regular expression, or one of a few texts."""
+"""What an answer must look like: a JSON schema, an expression, one of a few texts, or calls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from forebay.core.tools import ToolUse
+
 
 class ConstraintKind(StrEnum):
     """How a constraint's text is read."""
@@ -15,14 +17,16 @@ class ConstraintKind(StrEnum):
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     CHOICE = "choice"
+    CALLS = "calls"
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """A form that an answer must have.
 
-    ``text``: the schema as JSON, the regular expression (of the whole answer), or the choices as a
-    JSON list of strings. Text, so that equal constraints are equal and can be looked up.
+    ``text``: the schema as JSON, the regular expression (of the whole answer), the choices as a
+    JSON list of strings, or what :meth:`calls` makes of tools. Text, so that equal constraints are
+    equal and can be looked up.
     """
 
     kind: ConstraintKind
@@ -47,6 +51,24 @@ class Constraint:
     def choice(cls, texts: Sequence[str]) -> Constraint:
         """Return the constraint to one of ``texts``."""
         return cls(ConstraintKind.CHOICE, json.dumps(list(texts), ensure_ascii=False))
+
+    @classmethod
+    def calls(cls, use: ToolUse) -> Constraint | None:
+        """Return the constraint to calls of tools, None where an answer may be anything.
+
+        A function is called by its schema's letter where a call is demanded, and, in an answer that
+        may be text too, where one of the functions is ``strict``.
+        """
+        offered = [one.function for one in use.tools if use.named in (None, one.name)]
+        demanded = use.required or use.named is not None
+        if not demanded and not any(one.get("strict") for one in offered):
+            return None
+        told = {
+            "functions": [[one["name"], one.get("parameters")] for one in offered],
+            "demanded": demanded,
+            "several": use.parallel and use.named is None,
+        }
+        return cls(ConstraintKind.CALLS, json.dumps(told, ensure_ascii=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final, NewType, Self
 
 from forebay.core.constraint import Constraint
+from forebay.core.tools import ToolCall, ToolUse
 
 TaskId = NewType("TaskId", str)
 Tenant = NewType("Tenant", str)
@@ -75,6 +76,7 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +100,37 @@ Part = TextPart | ImagePart
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of the conversation, its parts in the client's order."""
+    """One turn of the conversation, its parts in the client's order.
+
+    ``calls``: those that the assistant made. ``call_id``: the call whose result a tool's turn has.
+    """
 
     role: Role
     parts: tuple[Part, ...]
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"role": self.role.value, "parts": [_part_to_dict(part) for part in self.parts]}
+        raw: dict[str, Any] = {
+            "role": self.role.value,
+            "parts": [_part_to_dict(part) for part in self.parts],
+        }
+        if self.calls:
+            raw["calls"] = [[one.call_id, one.name, one.arguments] for one in self.calls]
+        if self.call_id is not None:
+            raw["call_id"] = self.call_id
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Message:
-        """Read the JSON form. Raises KeyError or ValueError when it is not one."""
-        return cls(Role(raw["role"]), tuple(_part_from_dict(part) for part in raw["parts"]))
+        """Read the JSON form. Raises KeyError, TypeError or ValueError when it is not one."""
+        return cls(
+            Role(raw["role"]),
+            tuple(_part_from_dict(part) for part in raw["parts"]),
+            tuple(ToolCall(*map(str, call)) for call in raw.get("calls", ())),
+            raw.get("call_id"),
+        )
 
 
 def _part_to_dict(part: Part) -> dict[str, Any]:
@@ -202,13 +222,14 @@ class InferenceRequest:
     """One admitted request for one answer.
 
     ``raw``: the messages' text is the prompt itself, to be gone on with; no chat template is put
-    around it.
+    around it. ``tools``: functions that the model may call.
     """
 
     model: str
     messages: tuple[Message, ...]
     sampling: SamplingParams = _PLAIN_SAMPLING
     raw: bool = False
+    tools: ToolUse | None = None
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
@@ -227,6 +248,7 @@ class InferenceRequest:
             "messages": [message.to_dict() for message in self.messages],
             "sampling": self.sampling.to_dict(),
             **({"raw": True} if self.raw else {}),
+            **({} if self.tools is None else {"tools": self.tools.to_dict()}),
         }
 
     @classmethod
@@ -237,6 +259,7 @@ class InferenceRequest:
             messages=tuple(Message.from_dict(message) for message in raw["messages"]),
             sampling=SamplingParams.from_dict(raw["sampling"]),
             raw=bool(raw.get("raw", False)),
+            tools=None if raw.get("tools") is None else ToolUse.from_dict(raw["tools"]),
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from llguidance import LLMatcher, LLTokenizer
 
@@ -15,6 +16,9 @@ from forebay.grammars import LIMITS, TOO_DEEP, brief, library_form, panics_as_fa
 
 MOST_COMPILED = 32
 """Compiled grammars that are kept; the one not asked for longest makes room."""
+
+
+_NO_MARKS: Final[Mapping[str, int]] = {}
 
 
 class GrammarState:
@@ -63,13 +67,20 @@ class GrammarCompiler:
     """Compiles constraints for one tokenizer, off the step thread. Thread-safe.
 
     ``tokenizer``: the JSON of ``tokenizers``; ``vocabulary``: ids that the logits have;
-    ``stop_ids``: tokens that may end an answer.
+    ``stop_ids``: tokens that may end an answer; ``marks``: those that stand around a call.
     """
 
-    def __init__(self, tokenizer: str, vocabulary: int, stop_ids: Iterable[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: str,
+        vocabulary: int,
+        stop_ids: Iterable[int],
+        marks: Mapping[str, int] = _NO_MARKS,
+    ) -> None:
         self._tokenizer_json = tokenizer
         self._vocabulary = vocabulary
         self._stop_ids = sorted(stop_ids)
+        self._marks = marks
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[Constraint, GrammarState] = OrderedDict()
         self._lock = threading.Lock()
@@ -87,7 +98,7 @@ class GrammarCompiler:
                 self._compiled.move_to_end(constraint)
                 return found
             tokenizer = self._read()
-        state = _compiled(constraint, tokenizer)
+        state = _compiled(constraint, tokenizer, self._marks)
         with self._lock:
             self._compiled[constraint] = state
             if len(self._compiled) > MOST_COMPILED:
@@ -136,9 +147,11 @@ def _with_hidden_added_tokens(tokenizer: str) -> str:
     return json.dumps(parts)
 
 
-def _compiled(constraint: Constraint, tokenizer: LLTokenizer) -> GrammarState:
+def _compiled(
+    constraint: Constraint, tokenizer: LLTokenizer, marks: Mapping[str, int]
+) -> GrammarState:
     try:
-        form = library_form(constraint)
+        form = library_form(constraint, marks)
         with panics_as_faults():
             matcher = LLMatcher(tokenizer, form, log_level=0, limits=LIMITS)
     except ValueError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from forebay.core.constraint import Constraint
 from forebay.core.errors import (
     InvalidImageError,
     InvalidRequestError,
@@ -85,7 +86,9 @@ class Preparer:
             tokenizer=tokenizer,
             template=ChatTemplate.from_folder(folder),
             processor=ImageProcessor.from_folder(folder),
-            grammars=GrammarCompiler(tokenizer.tokenizer.to_str(), vocabulary, stop_ids),
+            grammars=GrammarCompiler(
+                tokenizer.tokenizer.to_str(), vocabulary, stop_ids, tokenizer.call_marks
+            ),
             longest=longest,
         )
 
@@ -108,8 +111,10 @@ class Preparer:
         """
         sampling = request.sampling
         self._refuse_too_many(request)
-        self._refuse_odd(sampling)
         constraint = sampling.constraint
+        if constraint is None and request.tools is not None:
+            constraint = Constraint.calls(request.tools)
+        self._refuse_odd(sampling, constraint)
         grammar = None if constraint is None else self.grammars.compile(constraint)
         decoded = {part.sha256: self._image(part.sha256, images) for part in request.images}
         in_order = [part.sha256 for part in request.images]
@@ -140,8 +145,8 @@ class Preparer:
             grammar=grammar,
         )
 
-    def _refuse_odd(self, sampling: SamplingParams) -> None:
-        if sampling.constraint is not None and (sampling.min_tokens or sampling.ignore_eos):
+    def _refuse_odd(self, sampling: SamplingParams, constraint: Constraint | None) -> None:
+        if constraint is not None and (sampling.min_tokens or sampling.ignore_eos):
             raise InvalidRequestError(
                 "a constraint says itself where an answer may end: it goes with neither "
                 "min_tokens nor ignore_eos"
@@ -187,7 +192,9 @@ class Preparer:
         placeholder = self.config.image_token_id
         if request.raw:
             return self._raw_tokens(request), ()
-        narrow = self.tokenizer.encode(self.template.render(request.messages, self.tokenizer.guard))
+        tools = () if request.tools is None else request.tools.tools
+        rendered = self.template.render(request.messages, self.tokenizer.guard, tools)
+        narrow = self.tokenizer.encode(rendered)
         if narrow.count(placeholder) != len(in_order):
             raise TaskFailedError(
                 f"the model's chat template made {narrow.count(placeholder)} places for "

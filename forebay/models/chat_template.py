@@ -19,18 +19,29 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from forebay.core.errors import InvalidRequestError
 from forebay.core.request import ImagePart, Message, Part, Role, TextPart
+from forebay.core.template_files import (
+    CONFIG_FILES,
+    NO_TOOLS,
+    TEMPLATE_FILE,
+    has_tools,
+    template_in,
+)
+from forebay.core.tools import Tool, ToolCall
 from forebay.models.errors import CorruptFileError, MissingFileError
 from forebay.models.files import read_json
 
-TEMPLATE_FILE = "chat_template.jinja"
-_CONFIG_FILES = ("chat_template.json", "tokenizer_config.json")
+Guard = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A checkpoint's chat template, compiled. Safe to use from several threads."""
+    """A checkpoint's chat template, compiled. Safe to use from several threads.
+
+    ``has_tools``: it prints functions, and calls in the form that is read here.
+    """
 
     template: jinja2.Template
+    has_tools: bool = False
 
     @classmethod
     def from_folder(cls, folder: Path) -> ChatTemplate:
@@ -42,36 +53,70 @@ class ChatTemplate:
         """
         path, source = _find(folder)
         try:
-            return cls(_environment().from_string(source))
+            return cls(_environment().from_string(source), has_tools(source))
         except jinja2.TemplateError as error:
             raise CorruptFileError(path, f"the chat template does not compile: {error}") from error
 
     def render(
-        self, messages: Sequence[Message], guard: Callable[[str], str] = lambda text: text
+        self,
+        messages: Sequence[Message],
+        guard: Guard = lambda text: text,
+        tools: Sequence[Tool] = (),
     ) -> str:
         """Return the prompt's text, ending where the assistant is to speak.
 
         Args:
             messages: the conversation.
             guard: applied to every text that a client wrote.
+            tools: functions that the model may call.
 
         Raises:
-            InvalidRequestError: the template refuses the conversation.
+            InvalidRequestError: the template refuses the conversation, or knows no functions.
         """
+        if not self.has_tools and (tools or any(map(_of_tools, messages))):
+            raise InvalidRequestError(NO_TOOLS, param="tools" if tools else "messages")
         turns = [_turn(message, guard) for message in messages]
+        offered = [_guarded(json.loads(tool.spec), guard) for tool in tools]
         try:
-            return self.template.render(messages=turns, add_generation_prompt=True)
+            return self.template.render(
+                messages=turns, tools=offered or None, add_generation_prompt=True
+            )
         except (jinja2.TemplateError, TypeError) as error:
             raise InvalidRequestError(
                 f"the model's chat template refuses these messages: {error}"
             ) from error
 
 
-def _turn(message: Message, guard: Callable[[str], str]) -> dict[str, Any]:
-    return {"role": message.role.value, "content": _content(message, guard)}
+def _of_tools(message: Message) -> bool:
+    return bool(message.calls) or message.role is Role.TOOL
 
 
-def _content(message: Message, guard: Callable[[str], str]) -> str | list[dict[str, str]]:
+def _turn(message: Message, guard: Guard) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role.value, "content": _content(message, guard)}
+    if message.calls:
+        turn["tool_calls"] = [_call(one, guard) for one in message.calls]
+    if message.call_id is not None:
+        turn["tool_call_id"] = guard(message.call_id)
+    return turn
+
+
+def _call(call: ToolCall, guard: Guard) -> dict[str, Any]:
+    """Return a call as templates take it: its arguments as an object."""
+    arguments = _guarded(json.loads(call.arguments), guard)
+    function = {"name": guard(call.name), "arguments": arguments}
+    return {"id": guard(call.call_id), "type": "function", "function": function}
+
+
+def _guarded(value: Any, guard: Guard) -> Any:
+    """Return a JSON value with every text in it guarded, names too."""
+    if isinstance(value, str):
+        return guard(value)
+    if isinstance(value, dict):
+        return {guard(name): _guarded(one, guard) for name, one in value.items()}
+    return [_guarded(one, guard) for one in value] if isinstance(value, list) else value
+
+
+def _content(message: Message, guard: Guard) -> str | list[dict[str, str]]:
     """Parts for a user's turn with several, one string otherwise: templates print the latter."""
     texts = [part.text for part in message.parts if isinstance(part, TextPart)]
     only_text = len(texts) == len(message.parts)
@@ -80,7 +125,7 @@ def _content(message: Message, guard: Callable[[str], str]) -> str | list[dict[s
     return [_part(part, guard) for part in message.parts]
 
 
-def _part(part: Part, guard: Callable[[str], str]) -> dict[str, str]:
+def _part(part: Part, guard: Guard) -> dict[str, str]:
     match part:
         case TextPart(text):
             return {"type": "text", "text": guard(text)}
@@ -92,22 +137,14 @@ def _find(folder: Path) -> tuple[Path, str]:
     path = folder / TEMPLATE_FILE
     if path.is_file():
         return path, path.read_text(encoding="utf-8")
-    for name in _CONFIG_FILES:
+    for name in CONFIG_FILES:
         path = folder / name
-        source = _from_json(path) if path.is_file() else None
+        source = template_in(read_json(path)) if path.is_file() else None
         if source is not None:
             return path, source
     raise MissingFileError(
         folder / TEMPLATE_FILE, "the checkpoint has no chat template; download it whole"
     )
-
-
-def _from_json(path: Path) -> str | None:
-    found = read_json(path).get("chat_template")
-    if isinstance(found, list):  # several named templates
-        named = {entry.get("name"): entry.get("template") for entry in found}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -121,7 +158,8 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _to_json(value: Any, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    del ensure_ascii  # letters stay letters: the guard's marks must come through
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise(message: str) -> NoReturn:

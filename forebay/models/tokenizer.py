@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders
 
+from forebay.core.tools import MARKS, RESULT_MARKS
 from forebay.models.errors import CorruptFileError
 from forebay.models.files import require_file
 
@@ -21,7 +22,8 @@ _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 class TextTokenizer:
     """The checkpoint's tokenizer. Safe to use from several threads.
 
-    ``special``: ids of its control tokens, which stand in no text.
+    ``special``: ids of its control tokens, which stand in no text. The marks of a call are none of
+    them, whatever the checkpoint says: calls are read from the text.
     """
 
     tokenizer: Tokenizer
@@ -32,7 +34,9 @@ class TextTokenizer:
     def of(cls, tokenizer: Tokenizer) -> TextTokenizer:
         """Wrap a tokenizer of the ``tokenizers`` library."""
         added = tokenizer.get_added_tokens_decoder().items()
-        special = frozenset(token_id for token_id, token in added if token.special)
+        special = frozenset(
+            token_id for token_id, token in added if token.special and token.content not in MARKS
+        )
         return cls(tokenizer, _control_pattern(tokenizer), special)
 
     @classmethod
@@ -58,11 +62,18 @@ class TextTokenizer:
         found: int | None = self.tokenizer.token_to_id(token)
         return found
 
+    @property
+    def call_marks(self) -> dict[str, int]:
+        """The tokens of the marks of a call, of those marks that are one."""
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        return {token.content: token_id for token_id, token in added if token.content in MARKS}
+
     def guard(self, text: str) -> str:
         """Mark the control tokens in a client's text, so that they are read as plain text.
 
         A client who writes ``<|image|>`` or ``<|assistant|>`` writes characters: it can neither
-        claim another place for a picture nor end its own turn.
+        claim another place for a picture nor end its own turn. So does a function's result in
+        which ``</tool_response>`` or ``<tool_call>`` stands.
         """
         clean = text.replace(_OPEN, "").replace(_CLOSE, "")
         return self.control.sub(lambda match: f"{_OPEN}{match[0]}{_CLOSE}", clean)
@@ -131,7 +142,9 @@ _BYTE_OF = _byte_alphabet()
 
 
 def _control_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Match the special added tokens, the longest first."""
+    """Match the special added tokens and the marks of calls, the longest first."""
     added = tokenizer.get_added_tokens_decoder().values()
-    tokens = sorted((t.content for t in added if t.special), key=len, reverse=True)
+    marks = {*MARKS, *RESULT_MARKS}
+    control = (t.content for t in added if t.special or t.content in marks)
+    tokens = sorted(control, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, tokens)) or "(?!)")

@@ -17,6 +17,7 @@ from forebay.core.request import (
     SamplingParams,
     TextPart,
 )
+from forebay.core.tools import Tool, ToolCall, ToolUse
 
 texts = st.builds(TextPart, st.text(max_size=50))
 images = st.builds(
@@ -25,8 +26,26 @@ images = st.builds(
     st.integers(1, 9000),
     st.integers(1, 9000),
 )
+arguments = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2).map(json.dumps)
+calls = st.builds(ToolCall, st.text(min_size=1), st.text(min_size=1), arguments)
 messages = st.builds(
-    Message, st.sampled_from(Role), st.lists(texts | images, min_size=1, max_size=5).map(tuple)
+    Message,
+    st.sampled_from(Role),
+    st.lists(texts | images, min_size=1, max_size=5).map(tuple),
+    calls=st.lists(calls, max_size=2).map(tuple),
+    call_id=st.none() | st.text(min_size=1),
+)
+functions = st.fixed_dictionaries(
+    {"name": st.text(min_size=1)}, optional={"description": st.text(max_size=20)}
+)
+uses = st.builds(
+    ToolUse,
+    tools=st.lists(
+        functions.map(lambda one: Tool.of({"type": "function", "function": one})), min_size=1
+    ).map(tuple),
+    required=st.booleans(),
+    named=st.none() | st.text(min_size=1),
+    parallel=st.booleans(),
 )
 constraints = st.one_of(
     st.builds(Constraint.regex, st.text(max_size=20)),
@@ -57,6 +76,8 @@ requests = st.builds(
     model=st.text(min_size=1, max_size=20),
     messages=st.lists(messages, min_size=1, max_size=4).map(tuple),
     sampling=samplings,
+    raw=st.booleans(),
+    tools=st.none() | uses,
 )
 
 
