@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forebay.api.call_objects import read_calls
 from forebay.core.constraint import Constraint
 from forebay.core.errors import TaskFailedError, error_for_code
 from forebay.core.events import Choice, FinishReason, TokenLogprob, Usage
@@ -23,6 +24,7 @@ from forebay.core.request import (
     SamplingParams,
     TextPart,
 )
+from forebay.core.tools import Tool, ToolCall, ToolUse
 from forebay.engine.upstream import faults, wire
 from forebay.engine.upstream.answer import AnswerReader
 from forebay.engine.upstream.faults import (
@@ -81,8 +83,8 @@ def test_an_event_or_line_without_an_end_is_bounded(head: bytes, rest: bytes) ->
 # Answers
 
 
-def read(*parts: bytes, max_tokens: int = 100, n: int = 1) -> AnswerReader:
-    reader = AnswerReader(SamplingParams(max_tokens=max_tokens, n=n))
+def read(*parts: bytes, max_tokens: int = 100, n: int = 1, tools: bool = False) -> AnswerReader:
+    reader = AnswerReader(SamplingParams(max_tokens=max_tokens, n=n), tools=tools)
     reader.said = [new for part in parts for new in reader.feed(part)]
     return reader
 
@@ -157,6 +159,45 @@ def test_a_call_of_a_tool_fails_the_task_and_says_so() -> None:
     with pytest.raises(RejectedError, match="tool") as raised:
         read(delta("a", "tool_calls"))
     assert error_for_code(raised.value.code).status == 502
+    with pytest.raises(RejectedError, match="tool"):
+        read(called(0, "f"))
+
+
+def called(index: int, name: str | None = None, arguments: str = "") -> bytes:
+    function = {"arguments": arguments, **({} if name is None else {"name": name})}
+    piece = {"index": index, "id": "theirs", "type": "function", "function": function}
+    return event(choices=[{"index": 0, "delta": {"content": None, "tool_calls": [piece]}}])
+
+
+def test_calls_of_tools_are_put_into_the_text_once_they_are_whole() -> None:
+    parts = [delta("See."), called(0, "f"), called(0, None, '{"a<b": '), called(0, None, "1}")]
+    reader = read(*parts, called(1, "g", "{}"), delta("", "tool_calls"), tools=True)
+    [choice] = reader.choices()
+    assert choice.reason == "stop"
+    assert "".join(one.text for one in reader.said) == choice.text
+    assert choice.text.count("<") == 4
+    use = ToolUse(tuple(Tool.of({"function": {"name": name}}) for name in "fg"))
+    message, _ = read_calls(choice, use, "t")
+    assert message["content"] == "See."
+    found = [call["function"] for call in message["tool_calls"]]
+    assert found == [
+        {"name": "f", "arguments": '{"a<b": 1}'},
+        {"name": "g", "arguments": "{}"},
+    ]
+
+
+def test_a_call_that_was_cut_off_upstream_is_none() -> None:
+    reader = read(called(0, "f", "{}"), called(1, "g", '{"a": '), delta("", "length"), tools=True)
+    [choice] = reader.choices()
+    assert (choice.reason, choice.text.count("<tool_call>")) == ("length", 1)
+
+
+@pytest.mark.parametrize(
+    "pieces", [7, [7], [{"function": 7}], [{"function": {"name": 7}}], [{"index": []}]]
+)
+def test_calls_of_no_form_break_the_answer_off(pieces: object) -> None:
+    with pytest.raises(BrokenOffError):
+        read(event(choices=[{"index": 0, "delta": {"tool_calls": pieces}}]), tools=True)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +293,7 @@ def test_a_server_that_gives_fewer_answers_than_asked_for_fails_the_task_and_say
 
 
 _WORDS = ["id", "index", "delta", "content", "logprobs", "token", "logprob", "bytes", "usage"]
+_WORDS += ["tool_calls", "function", "name", "arguments"]
 _WORDS += ["choices", "error", "finish_reason", "top_logprobs", "completion_tokens", "message"]
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("stop")
 ANY_JSON = st.recursive(
@@ -267,7 +309,7 @@ ANY_JSON = st.recursive(
 def test_whatever_a_server_sends_is_an_answer_or_a_fault(
     choices: list[object], usage: object, error: object, n: int
 ) -> None:
-    reader, said = AnswerReader(SamplingParams(n=n, logprobs=1)), []
+    reader, said = AnswerReader(SamplingParams(n=n, logprobs=1), tools=n > 1), []
     with contextlib.suppress(UpstreamFaultError):
         said.extend(reader.feed(event(choices=choices, usage=usage)))
         said.extend(reader.feed(event(choices=choices, error=error)))
@@ -297,6 +339,43 @@ def request(**sampling: object) -> InferenceRequest:
         Message(Role.USER, (picture, TextPart("价格?"))),
     )
     return InferenceRequest("ours", messages, SamplingParams(**sampling))
+
+
+def tool(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, "strict": True}}
+
+
+@pytest.mark.parametrize(
+    ("more", "sent"),
+    [
+        ({}, {}),
+        ({"required": True}, {"tool_choice": "required"}),
+        (
+            {"named": "g", "parallel": False},
+            {
+                "tool_choice": {"type": "function", "function": {"name": "g"}},
+                "parallel_tool_calls": False,
+            },
+        ),
+    ],
+)
+def test_functions_and_calls_are_sent_as_they_came(
+    more: dict[str, object], sent: dict[str, object]
+) -> None:
+    messages = (
+        Message(Role.ASSISTANT, (), (ToolCall("c1", "f", '{"a":  1}'),)),
+        Message(Role.TOOL, (TextPart("12"),), call_id="c1"),
+    )
+    tools = [tool("f"), tool("g")]
+    use = ToolUse(tuple(map(Tool.of, tools)), **more)
+    body = json.loads(wire.request_body("m", InferenceRequest("ours", messages, tools=use), {}))
+    fields_of_tools = {"tools", "tool_choice", "parallel_tool_calls"}
+    assert {name: body[name] for name in fields_of_tools & body.keys()} == {"tools": tools, **sent}
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":  1}'}}
+    assert body["messages"] == [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "12", "tool_call_id": "c1"},
+    ]
 
 
 def test_every_field_of_the_sampling_is_passed_on() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from forebay.core.events import Choice, FinishReason, TokenLogprob, Usage
 from forebay.core.request import SamplingParams
+from forebay.engine.upstream.calls import CallWriter
 from forebay.engine.upstream.faults import BrokenOffError, RejectedError, rejection, told
 from forebay.engine.upstream.sse import EventSplitter, EventTooLargeError
 
@@ -22,7 +23,8 @@ REASONS: Final = {
 }
 """What servers call an answer's end, and what it is here."""
 
-_UNASKED: Final = frozenset({"tool_calls", "function_call"})
+_CALLED: Final = frozenset({"tool_calls", "function_call"})
+"""An answer's end, where functions were on offer; what was called is in its text."""
 
 _MOST_CHARACTERS_A_TOKEN: Final = 256
 _MOST_BYTES_A_TOKEN: Final = 2**13
@@ -36,6 +38,7 @@ _MOST_COUNTED: Final = 2**53
 
 DONE: Final = b"[DONE]"
 
+_UNASKED: Final = "The upstream answered with a call of a tool, which was not asked for."
 _TOO_MUCH: Final = "the upstream sent more than an answer holds"
 _NO_FORM: Final = "the upstream sent a chunk of no known form"
 
@@ -55,6 +58,7 @@ class _Growing:
     """One answer in the making."""
 
     texts: list[str] = field(default_factory=list)
+    calls: CallWriter = field(default_factory=CallWriter)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason | None = None
 
@@ -62,11 +66,15 @@ class _Growing:
 class AnswerReader:
     """Reads the answers to one request, ``sampling.n`` of them. ``done``: nothing follows.
 
-    ``hidden``: words of the server's messages that are not passed on.
+    ``hidden``: words of the server's messages that are not passed on. ``tools``: functions are on
+    offer, so that an answer may call them.
     """
 
-    def __init__(self, sampling: SamplingParams, hidden: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sampling: SamplingParams, hidden: Sequence[str] = (), *, tools: bool = False
+    ) -> None:
         self.done = False
+        self._tools = tools
         self._hidden = hidden
         self._events = EventSplitter()
         self._answers = [_Growing() for _ in range(sampling.n)]
@@ -154,11 +162,13 @@ class AnswerReader:
         """Add what a chunk has for one answer; return it where there is something."""
         index = _whole_number(choice.get("index", 0))
         answer = self._answers[index]
-        text = (choice.get("delta") or {}).get("content") or ""
+        delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
+        text = delta.get("content") or ""
         self._check(text)
         logprobs = tuple(map(_logprob, (choice.get("logprobs") or {}).get("content") or ()))
-        if (reason := choice.get("finish_reason")) is not None:
+        if reason is not None:
             answer.reason = self._reason(reason)
+        text += self._called(answer, delta.get("tool_calls") or ())
         if not text and not logprobs:
             return None
         tokens = len(logprobs) or 1
@@ -168,6 +178,16 @@ class AnswerReader:
         answer.texts.append(text)
         answer.logprobs.extend(logprobs)
         return Delta(index, text, tokens, logprobs)
+
+    def _called(self, answer: _Growing, deltas: Any) -> str:
+        """Return the calls that are whole by now, as text. One that was cut off never is."""
+        if deltas and not self._tools:
+            raise RejectedError("upstream_failed", _UNASKED)
+        called = answer.calls.take(deltas)
+        if answer.reason is FinishReason.STOP:
+            called += answer.calls.finish()
+        self._check(called)
+        return called
 
     def _check(self, text: Any) -> None:
         if not isinstance(text, str):
@@ -182,11 +202,10 @@ class AnswerReader:
 
     def _reason(self, reason: Any) -> FinishReason:
         word = str(reason)
-        if word in _UNASKED:
-            raise RejectedError(
-                "upstream_failed",
-                "The upstream answered with a call of a tool, which was not asked for.",
-            )
+        if word in _CALLED:
+            if not self._tools:
+                raise RejectedError("upstream_failed", _UNASKED)
+            return FinishReason.STOP
         if word not in REASONS:
             said = told(word, self._hidden)
             raise BrokenOffError("the upstream ended the answer for no known reason", said)

@@ -50,7 +50,7 @@ TRAILER_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request ready to be sent. ``body``: JSON.
+    """A request ready to be sent. ``body``: JSON. ``tools``: it offers functions.
 
     ``deadline``: on the clock of ``time.monotonic``, in seconds.
     """
@@ -58,6 +58,7 @@ class Call:
     body: bytes
     sampling: SamplingParams
     deadline: float = math.inf
+    tools: bool = False
 
 
 class UpstreamEngine:
@@ -116,7 +117,7 @@ class UpstreamEngine:
         """
         del run
         body = await asyncio.to_thread(request_body, self._model, request, images)
-        return Call(body, request.sampling, terms.deadline)
+        return Call(body, request.sampling, terms.deadline, tools=request.tools is not None)
 
     def add(self, run: TaskId, prepared: Call) -> None:
         """Send a request; whatever comes of it is an event."""
@@ -216,7 +217,7 @@ class UpstreamEngine:
             delta = TokenDelta(run, new.text, new.tokens, new.index, new.logprobs)
             await self._outbox.put(delta)
 
-        reader = AnswerReader(call.sampling, self._address.hidden)
+        reader = AnswerReader(call.sampling, self._address.hidden, tools=call.tools)
         first, *others = await self._read(call, reader, publish)
         self._rounds.end(call.body)
         reason = FinishReason(first.reason)

@@ -17,6 +17,7 @@ from forebay.core.request import (
     SamplingParams,
     TextPart,
 )
+from forebay.core.tools import ToolCall, ToolUse
 
 _Put = Callable[[Any], dict[str, Any]]
 
@@ -40,6 +41,8 @@ def _form(constraint: Constraint) -> dict[str, Any]:
             return {"structured_outputs": {"regex": constraint.text}}
         case ConstraintKind.CHOICE:
             return {"structured_outputs": {"choice": json.loads(constraint.text)}}
+        case ConstraintKind.CALLS:
+            raise ValueError("calls are demanded by tool_choice, not by a constraint")
 
 
 SAMPLING: Final[Mapping[str, _Put]] = {
@@ -81,6 +84,7 @@ def request_body(model: str, request: InferenceRequest, images: Mapping[str, byt
         "stream": True,
         "stream_options": {"include_usage": True},
         **sampling_fields(request.sampling),
+        **({} if request.tools is None else _tools(request.tools)),
     }
     return json.dumps(body, separators=(",", ":")).encode("ascii")
 
@@ -93,12 +97,38 @@ def sampling_fields(sampling: SamplingParams) -> dict[str, Any]:
     return fields
 
 
+def _tools(use: ToolUse) -> dict[str, Any]:
+    """Return the fields that offer functions; what is so by default is not sent."""
+    fields: dict[str, Any] = {"tools": [json.loads(tool.spec) for tool in use.tools]}
+    if use.named is not None:
+        fields["tool_choice"] = {"type": "function", "function": {"name": use.named}}
+    elif use.required:
+        fields["tool_choice"] = "required"
+    return fields if use.parallel else {**fields, "parallel_tool_calls": False}
+
+
 def _message(message: Message, images: Mapping[str, bytes]) -> dict[str, Any]:
+    sent: dict[str, Any] = {"role": message.role.value, "content": _content(message, images)}
+    if message.calls:
+        sent["tool_calls"] = [_call(call) for call in message.calls]
+    if message.call_id is not None:
+        sent["tool_call_id"] = message.call_id
+    return sent
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _content(message: Message, images: Mapping[str, bytes]) -> Any:
     match message.parts:
+        case ():
+            return None if message.calls else ""
         case (TextPart(text),):  # a string: some chat templates take no list for the system's turn
-            return {"role": message.role.value, "content": text}
+            return text
         case parts:
-            return {"role": message.role.value, "content": [_part(part, images) for part in parts]}
+            return [_part(part, images) for part in parts]
 
 
 def _part(part: Part, images: Mapping[str, bytes]) -> dict[str, Any]:
