@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.core.image_grid import GridRules
+from forebay.core.template_files import CONFIG_FILES, TEMPLATE_FILE, has_tools, template_in
 
 
 class ProfileError(Exception):
@@ -16,12 +17,16 @@ class ProfileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """A served model. ``name`` is told to clients, ``aliases`` are understood as well."""
+    """A served model. ``name`` is told to clients, ``aliases`` are understood as well.
+
+    ``calls``: it can be offered functions to call.
+    """
 
     name: str
     aliases: tuple[str, ...]
     rules: GridRules
     context_tokens: int
+    calls: bool = False
 
     @classmethod
     def from_folder(cls, folder: Path, name: str, aliases: tuple[str, ...] = ()) -> ModelProfile:
@@ -41,11 +46,21 @@ class ModelProfile:
             rules = GridRules.from_preprocessor(_read(processor_path))
         except (TypeError, ValueError, AttributeError) as error:
             raise ProfileError(f"{processor_path}: a field is wrong: {error}") from error
-        return cls(name, aliases, rules, context)
+        return cls(name, aliases, rules, context, has_tools(_template(folder)))
 
     def knows(self, name: str) -> bool:
         """Whether a client means this model by ``name``."""
         return name == self.name or name in self.aliases
+
+
+def _template(folder: Path) -> str:
+    """Return the chat template, "" where there is none: the worker will say so."""
+    path = folder / TEMPLATE_FILE
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    configs = (folder / name for name in CONFIG_FILES)
+    found = (template_in(_read(path)) for path in configs if path.is_file())
+    return next((source for source in found if source is not None), "")
 
 
 def _read(path: Path) -> dict[str, Any]:

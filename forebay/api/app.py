@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 
@@ -218,8 +219,11 @@ def model_profile(settings: Settings) -> ModelProfile:
     """
     name, aliases = settings.served_name, settings.model_aliases
     if settings.profile_folder is None:
-        return ModelProfile(name, aliases, GridRules(), settings.upstream_context_tokens)
-    return ModelProfile.from_folder(settings.profile_folder, name, aliases)
+        context = settings.upstream_context_tokens
+        return ModelProfile(name, aliases, GridRules(), context, calls=True)
+    profile = ModelProfile.from_folder(settings.profile_folder, name, aliases)
+    # what a server elsewhere can be offered it says itself
+    return replace(profile, calls=True) if settings.upstream_url is not None else profile
 
 
 def picture_fetcher(settings: Settings, held: HeldBytes) -> PictureFetcher:

@@ -11,7 +11,7 @@ from fastapi import Request
 
 from forebay.access.caller import Caller
 from forebay.api.answers import final_record
-from forebay.api.chat_form import chat_form, chat_sampling, to_ask
+from forebay.api.chat_form import chat_ask, chat_form
 from forebay.api.chat_objects import completion
 from forebay.api.completions.form import completion_asks, completion_form
 from forebay.api.completions.objects import text_completion
@@ -44,8 +44,8 @@ async def chat_call(raw: Mapping[str, Any], settings: DoorSettings) -> Call:
     """Read a chat completion's body."""
     form = chat_form(raw)
     _refuse_stream(form.stream)
-    ask = to_ask(form, await chat_sampling(form, settings))
-    return Call((ask,), lambda records: completion(records[0]))
+    ask = await chat_ask(form, settings)
+    return Call((ask,), lambda records: completion(records[0], ask.tools))
 
 
 async def completion_call(raw: Mapping[str, Any], settings: DoorSettings) -> Call:

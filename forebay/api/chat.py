@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from forebay.access.caller import Caller
 from forebay.api import sse
-from forebay.api.chat_form import ChatForm, chat_sampling, read_chat_form, to_ask
+from forebay.api.call_chunks import CallChunks
+from forebay.api.chat_form import ChatForm, chat_ask, read_chat_form
 from forebay.api.chat_objects import Chunks, completion
 from forebay.api.chat_stream import answer_events
 from forebay.api.dependencies import CallerOf, OpenDoor
@@ -24,6 +25,7 @@ from forebay.api.route_docs import header_fields, json_body
 from forebay.api.services import Services
 from forebay.api.taken import Taken
 from forebay.api.waiting import abandon
+from forebay.core.tools import ToolUse
 
 router = APIRouter(tags=["chat"])
 
@@ -38,6 +40,14 @@ class _Asked:
     stream: bool
     answers: int
     usage: bool
+    tools: ToolUse | None
+
+    def chunks(self, model: str) -> Chunks:
+        """Return what makes the chunks of its stream."""
+        task_id = self.taken.enqueued.task_id
+        if self.tools is None:
+            return Chunks(task_id, model, with_usage=self.usage)
+        return CallChunks(task_id, model, self.tools, with_usage=self.usage)
 
 
 @router.post("/v1/chat/completions", openapi_extra=_DOCS)
@@ -49,7 +59,7 @@ async def chat_completions(request: Request, services: OpenDoor, caller: CallerO
     taken = asked.taken
     task_id = taken.enqueued.task_id
     if asked.stream:
-        chunks = Chunks(task_id, services.profile.name, with_usage=asked.usage)
+        chunks = asked.chunks(services.profile.name)
         opening = map(chunks.opening, range(asked.answers))
         return sse.EventStreamResponse(
             answer_events(services, task_id, chunks, opening, arrived),
@@ -61,18 +71,17 @@ async def chat_completions(request: Request, services: OpenDoor, caller: CallerO
     record = await taken.answer(request, services)
     if record is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return JSONResponse(completion(record), headers=taken.headers)
+    return JSONResponse(completion(record, asked.tools), headers=taken.headers)
 
 
 async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
     body = await read_body(request)
     form = await parsed(read_chat_form, body)
-    ask = to_ask(form, await chat_sampling(form, services.settings))
     ask = replace(
-        ask,
+        await chat_ask(form, services.settings),
         idempotency=idempotency_of(request, [body]),
         cache=cache_wishes(request.headers),
     )
     taken = Taken(await submit(services, ask, caller), lasting=ask.idempotency is not None)
-    return _Asked(taken, bool(form.stream), form.n or 1, form.include_usage)
+    return _Asked(taken, bool(form.stream), form.n or 1, form.include_usage, ask.tools)

@@ -18,6 +18,7 @@ HONOURED: Final = frozenset(
         "stop", "stop_token_ids", "min_tokens", "ignore_eos", "n", "logprobs", "top_logprobs",
         "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
         "stream", "stream_options", "metadata", "image_lossless",
+        "tools", "tool_choice", "parallel_tool_calls",
     }
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +24,7 @@ from forebay.api.sampling_form import (
     sampling_params,
 )
 from forebay.api.services import DoorSettings
+from forebay.api.tools_form import CallId, Calls, OfferForm, check_tools, to_call, tool_use
 from forebay.core.errors import InvalidRequestError
 from forebay.core.request import Role, SamplingParams
 
@@ -64,12 +66,19 @@ Content = TextContent | ImageContent
 
 
 class ChatMessage(StrictForm):
-    """One turn. Fields that a client echoes from an answer are taken when they are empty."""
+    """One turn. Fields that a client echoes from an answer are taken when they are empty.
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Content], Field(max_length=MOST_PARTS, fail_fast=True)]
+    ``tool_call_id``, and ``name``, which says nothing more: of the call whose result this is.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[Content], Field(max_length=MOST_PARTS, fail_fast=True)] | None = (
+        None
+    )
+    tool_calls: Calls | None = None
+    tool_call_id: CallId | None = None
+    name: str | None = None
     refusal: None = None
-    tool_calls: None = None
     function_call: None = None
     audio: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
@@ -105,7 +114,7 @@ class AnswersForm(SamplingForm):
     metadata: Metadata | None = None
 
 
-class ChatForm(AnswersForm):
+class ChatForm(AnswersForm, OfferForm):
     """The fields that are honoured; ``forebay.api.chat_fields`` has the others."""
 
     model: str
@@ -189,29 +198,75 @@ async def chat_sampling(form: AnswersForm, settings: DoorSettings) -> SamplingPa
     return params
 
 
-def to_ask(form: ChatForm, sampling: SamplingParams) -> Ask:
+async def chat_ask(form: ChatForm, settings: DoorSettings) -> Ask:
     """Return the request with its pictures' bytes.
 
     Raises:
-        InvalidRequestError: a picture's URL cannot be read, or a turn has one that may not.
+        InvalidRequestError: as ``chat_sampling``, ``tool_use`` and ``to_turns``.
+        InvalidConstraintError: as ``chat_sampling`` and ``check_tools``.
     """
+    sampling, use = await chat_sampling(form, settings), tool_use(form)
+    if use is not None:
+        await check_tools(use, sampling)
     return Ask(
         turns=to_turns(form.messages, lossless=bool(form.image_lossless)),
         sampling=sampling,
         model=form.model,
         metadata=form.metadata or {},
+        tools=use,
     )
 
 
 def to_turns(messages: Sequence[ChatMessage], *, lossless: bool = False) -> tuple[Turn, ...]:
-    """Return a conversation with its pictures' bytes. Raises as ``to_ask``."""
+    """Return a conversation with its pictures' bytes.
+
+    Raises:
+        InvalidRequestError: a picture's URL cannot be read, a turn has what its role may not have,
+            or a result is of no call.
+    """
+    called = set[str]()
+    for at, message in enumerate(messages):
+        _check_fields(message, f"messages.{at}", called)
+        called.update(call.id for call in message.tool_calls or ())
     return tuple(_turn(message, index, lossless) for index, message in enumerate(messages))
+
+
+def _check_fields(message: ChatMessage, param: str, called: AbstractSet[str]) -> None:
+    """Check what a message has against its role. ``called``: the ids of the calls before it."""
+    role = message.role
+    result = message.tool_call_id is not None
+    if message.tool_calls and role != "assistant":
+        raise InvalidRequestError("only the assistant calls tools", param=f"{param}.tool_calls")
+    if result is not (role == "tool"):
+        what = "must say which call its result is of" if role == "tool" else "has no call's result"
+        raise InvalidRequestError(f"a message of {role} {what}", param=f"{param}.tool_call_id")
+    if result and message.tool_call_id not in called:
+        raise InvalidRequestError(
+            "no call before this message has this id", param=f"{param}.tool_call_id"
+        )
+    if message.name is not None and role != "tool":
+        raise InvalidRequestError(f"a message of {role} has no name", param=f"{param}.name")
+    if message.content is None and not message.tool_calls:
+        raise InvalidRequestError("the message has no content", param=f"{param}.content")
 
 
 def _turn(message: ChatMessage, index: int, lossless: bool) -> Turn:
     role = Role.SYSTEM if message.role == "developer" else Role(message.role)
+    calls = tuple(
+        to_call(call, f"messages.{index}.tool_calls.{at}")
+        for at, call in enumerate(message.tool_calls or ())
+    )
+    parts = _parts(message, role, index, lossless)
+    return Turn(role, parts, calls, message.tool_call_id)
+
+
+def _parts(
+    message: ChatMessage, role: Role, index: int, lossless: bool
+) -> tuple[str | RawPicture | PictureUrl, ...]:
+    if message.content is None:
+        return ()
     if isinstance(message.content, str):
-        return Turn(role, (message.content,))
+        return (message.content,)
     parts: list[str | RawPicture | PictureUrl] = []
     for at, content in enumerate(message.content):
         if isinstance(content, TextContent):
@@ -222,4 +277,4 @@ def _turn(message: ChatMessage, index: int, lossless: bool) -> Turn:
             raise InvalidRequestError("only a user's message may hold a picture", param=param)
         side = LOW_DETAIL_SIDE if content.image_url.detail == "low" else None
         parts.append(picture_in(content.image_url.url, param, side=side, lossless=lossless))
-    return Turn(role, tuple(parts))
+    return tuple(parts)

@@ -6,34 +6,40 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from forebay.api.call_objects import read_calls
 from forebay.core.events import Choice, Piece, TokenLogprob
 from forebay.core.request import TaskId
+from forebay.core.tools import ToolUse
 from forebay.queue.ports import TaskRecord
 
 LEAST_LOGPROB = -9999.0
 """JSON has no infinity; this is what OpenAI's documentation names for the unthinkable."""
 
 
-def completion(record: TaskRecord) -> dict[str, Any]:
-    """Return a whole answer. The record must have one."""
+def completion(record: TaskRecord, use: ToolUse | None = None) -> dict[str, Any]:
+    """Return a whole answer. The record must have one. ``use``: functions that were on offer."""
     first = Choice(record.text or "", record.finish_reason or "stop", record.logprobs)
     return {
         "id": _object_id(record.task_id),
         "object": "chat.completion",
         "created": int(record.created_s),
         "model": record.model,
-        "choices": [_choice(at, one) for at, one in enumerate((first, *record.others))],
+        "choices": [
+            _choice(record.task_id, at, one, use) for at, one in enumerate((first, *record.others))
+        ],
         "usage": record.usage.to_dict() if record.usage else None,
         "system_fingerprint": None,
     }
 
 
-def _choice(index: int, choice: Choice) -> dict[str, Any]:
+def _choice(task_id: TaskId, index: int, choice: Choice, use: ToolUse | None) -> dict[str, Any]:
+    answer = {"content": choice.text}, choice.reason
+    message, reason = answer if use is None else read_calls(choice, use, f"{task_id}_{index}")
     return {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "message": {"role": "assistant", **message, "refusal": None},
         "logprobs": logprobs_object(choice.logprobs),
-        "finish_reason": choice.reason,
+        "finish_reason": reason,
     }
 
 
@@ -77,33 +83,33 @@ class Chunks:
 
     def opening(self, index: int) -> dict[str, Any]:
         """Return an answer's first chunk: who speaks."""
-        return self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
+        return self.chunk(index, {"role": "assistant", "content": "", "refusal": None})
 
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        """Return a chunk with new text."""
-        logprobs = logprobs_object(piece.logprobs)
-        return self._chunk(piece.index, {"content": piece.text}, logprobs=logprobs)
+    def deltas(self, piece: Piece) -> list[dict[str, Any]]:
+        """Return the chunks with new text."""
+        return [self.chunk(piece.index, {"content": piece.text}, piece.logprobs)]
 
-    def closing(self, index: int, finish_reason: str) -> dict[str, Any]:
-        """Return the chunk that says why an answer ended."""
-        return self._chunk(index, {}, finish_reason=finish_reason)
+    def closing(self, index: int, finish_reason: str) -> list[dict[str, Any]]:
+        """Return the chunks at an answer's end; the last says why it ended."""
+        return [self.chunk(index, {}, finish_reason=finish_reason)]
 
     def usage(self, usage: dict[str, int] | None) -> dict[str, Any]:
         """Return the chunk that counts tokens; it has no choices."""
         return {**self._base, "choices": [], "usage": usage}
 
-    def _chunk(
+    def chunk(
         self,
         index: int,
         delta: dict[str, Any],
+        told: Sequence[TokenLogprob] = (),
         *,
-        logprobs: dict[str, Any] | None = None,
         finish_reason: str | None = None,
     ) -> dict[str, Any]:
+        """Return a chunk of one answer; ``told`` are log-probabilities of its tokens."""
         choice = {
             "index": index,
             "delta": delta,
-            "logprobs": logprobs,
+            "logprobs": logprobs_object(told),
             "finish_reason": finish_reason,
         }
         return {**self._base, "choices": [choice]}

@@ -23,12 +23,12 @@ class AnswerChunks(Protocol):
 
     with_usage: bool
 
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        """Return a chunk with new text."""
+    def deltas(self, piece: Piece) -> list[dict[str, Any]]:
+        """Return the chunks with new text."""
         ...
 
-    def closing(self, index: int, finish_reason: str) -> dict[str, Any]:
-        """Return the chunk that says why an answer ended."""
+    def closing(self, index: int, finish_reason: str) -> list[dict[str, Any]]:
+        """Return the chunks at an answer's end; the last says why it ended."""
         ...
 
     def usage(self, usage: dict[str, int] | None) -> dict[str, Any]:
@@ -92,15 +92,17 @@ def _delta_events(
     chunks: AnswerChunks, entry: StreamEntry, shown: defaultdict[int, ShownAnswer]
 ) -> Iterator[bytes]:
     fresh = [new for piece in entry.pieces if (new := shown[piece.index].add(piece)) is not None]
-    for at, piece in enumerate(fresh, start=1):
+    told = [one for piece in fresh for one in chunks.deltas(piece)]
+    for at, one in enumerate(told, start=1):
         # only the last event of an entry names its place: who resumes there has seen all of it
-        place = entry.stream_id if at == len(fresh) else None
-        yield sse.event(chunks.delta(piece), stream_id=place)
+        place = entry.stream_id if at == len(told) else None
+        yield sse.event(one, stream_id=place)
 
 
 def _closing_events(chunks: AnswerChunks, fields: Any) -> Iterator[bytes]:
     for index, reason in enumerate(fields["finish_reasons"]):
-        yield sse.event(chunks.closing(index, reason))
+        for one in chunks.closing(index, reason):
+            yield sse.event(one)
     if chunks.with_usage:
         yield sse.event(chunks.usage(fields.get("usage")))
 

@@ -29,6 +29,8 @@ from forebay.core.request import (
     TaskId,
     TextPart,
 )
+from forebay.core.template_files import NO_TOOLS
+from forebay.core.tools import ToolCall, ToolUse
 from forebay.core.trace import current_trace
 from forebay.queue.ports import Enqueued, Idempotency, NewTask
 
@@ -47,17 +49,20 @@ class RawPicture:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the conversation, its pictures still raw."""
+    """One message of the conversation, its pictures still raw; otherwise as ``Message``."""
 
     role: Role
     parts: tuple[str | RawPicture | PictureUrl, ...]
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A request in the door's own words, whatever its contract. ``model`` None: the served one.
 
-    ``raw`` is that of ``InferenceRequest``; the fields after the model are those of ``NewTask``.
+    ``raw`` and ``tools`` are those of ``InferenceRequest``; the fields after the model are those of
+    ``NewTask``.
     """
 
     turns: tuple[Turn, ...]
@@ -71,6 +76,17 @@ class Ask:
     idempotency: Idempotency | None = None
     cache: CacheWishes = field(default_factory=CacheWishes)
     raw: bool = False
+    tools: ToolUse | None = None
+
+    def beside(self) -> list[str]:
+        """Return the texts that are no parts of messages: functions, and calls of them."""
+        tools = () if self.tools is None else self.tools.tools
+        calls = [call for turn in self.turns for call in turn.calls]
+        return [
+            *(tool.spec for tool in tools),
+            *(text for call in calls for text in (call.call_id, call.name, call.arguments)),
+            *(turn.call_id for turn in self.turns if turn.call_id is not None),
+        ]
 
 
 async def check_open(services: Services) -> None:
@@ -112,24 +128,30 @@ async def _submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
     ask = replace(ask, priority=caller.priority(ask.priority))
     if ask.model is not None and not services.profile.knows(ask.model):
         raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
+    _check_tools(services, ask)
     parts = [part for turn in ask.turns for part in turn.parts]
     texts = [part for part in parts if isinstance(part, str)]
+    pictures = len(parts) - len(texts)
+    texts += ask.beside()
     _check_text(texts)
-    if too_many := count_fault(len(parts) - len(texts), services.limits):
+    if too_many := count_fault(pictures, services.limits):
         raise too_many
     with services.held.hold() as hold:
-        raw = await _with_bytes(services, ask, parts, hold)
+        raw = await _with_bytes(services, ask, parts, texts, hold)
         return await _enter(services, ask, caller, texts, raw)
 
 
 async def _with_bytes(
-    services: Services, ask: Ask, parts: Sequence[str | RawPicture | PictureUrl], hold: Hold
+    services: Services,
+    ask: Ask,
+    parts: Sequence[str | RawPicture | PictureUrl],
+    texts: Sequence[str],
+    hold: Hold,
 ) -> list[RawPicture]:
     """Return the pictures, those that lie elsewhere fetched, unless the door is closed anyhow."""
     pictures = [part for part in parts if not isinstance(part, str)]
     urls = [one for one in pictures if isinstance(one, PictureUrl)]
     if urls and services.fetcher is not None:
-        texts = [part for part in parts if isinstance(part, str)]
         await _admit(services, ask, texts, [])
     contents = iter(await fetch_all(services.fetcher, urls, hold))
     return [
@@ -178,7 +200,7 @@ def _task(
     services: Services, ask: Ask, caller: Caller, cost: Cost, stored: Sequence[ImagePart]
 ) -> NewTask:
     messages = _messages(ask.turns, stored)
-    request = InferenceRequest(services.profile.name, messages, ask.sampling, ask.raw)
+    request = InferenceRequest(services.profile.name, messages, ask.sampling, ask.raw, ask.tools)
     return NewTask(
         TaskId(uuid.uuid4().hex),
         request,
@@ -205,6 +227,12 @@ def _count(services: Services, enqueued: Enqueued, cost: Cost) -> None:
     metrics.admitted_tokens.labels("text").inc(cost.text_tokens)
     if enqueued.reuse is not None:
         metrics.answers_reused.labels(enqueued.reuse.value).inc()
+
+
+def _check_tools(services: Services, ask: Ask) -> None:
+    results = any(turn.calls or turn.role is Role.TOOL for turn in ask.turns)
+    if (ask.tools or results) and not services.profile.calls:
+        raise InvalidRequestError(NO_TOOLS, param="tools" if ask.tools else "messages")
 
 
 def _check_text(texts: Sequence[str]) -> None:
@@ -247,4 +275,7 @@ def _messages(turns: Sequence[Turn], stored: Sequence[ImagePart]) -> tuple[Messa
     def part(raw: str | RawPicture | PictureUrl) -> Part:
         return TextPart(raw) if isinstance(raw, str) else next(pictures)
 
-    return tuple(Message(turn.role, tuple(part(raw) for raw in turn.parts)) for turn in turns)
+    return tuple(
+        Message(turn.role, tuple(part(raw) for raw in turn.parts), turn.calls, turn.call_id)
+        for turn in turns
+    )

@@ -146,7 +146,8 @@ def refusal(error: ValidationError) -> InvalidRequestError:
 
 
 _BRANCH: Final = re.compile(
-    r"(str|(list|dict)\[.*\]|(Text|Image)Content|Input(Text|Image)|OutputText)$"
+    r"(str|(list|dict|literal)\[.*\]|(Text|Image)Content|Input(Text|Image)|OutputText"
+    r"|ToolChoiceForm)$"
 )
 """What pydantic writes into a place for the branch of a union that it tried."""
 

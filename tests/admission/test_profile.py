@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from forebay.admission.profile import ModelProfile, ProfileError
+from forebay.core.template_files import CONFIG_FILES, TEMPLATE_FILE
+from tests.checkpoints import TINY, write_checkpoint
 
 
 def write(folder, config, processor):
@@ -27,6 +30,17 @@ def test_context_and_grid_come_from_the_folder(tmp_path):
     assert profile.knows("served")
     assert profile.knows("alias")
     assert not profile.knows("other")
+
+
+@pytest.mark.parametrize("shape", [TINY, replace(TINY, tools=True)])
+@pytest.mark.parametrize("place", [TEMPLATE_FILE, *CONFIG_FILES])
+def test_the_chat_template_says_whether_functions_can_be_called(tmp_path, shape, place):
+    folder = write_checkpoint(tmp_path, shape)
+    source = (folder / TEMPLATE_FILE).read_text()
+    if place != TEMPLATE_FILE:
+        (folder / TEMPLATE_FILE).unlink()
+        (folder / place).write_text(json.dumps({"chat_template": source}))
+    assert ModelProfile.from_folder(folder, "served").calls is shape.tools
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def test_a_lines_own_error_is_a_line_of_the_error_file(door):
     assert [line["custom_id"] for line in answers] == ["good"]
     told = {line["custom_id"]: line["response"] for line in errors}
     assert told["bad field"]["status_code"] == 400
-    assert told["bad field"]["body"]["error"]["param"] == "tools"
+    assert told["bad field"]["body"]["error"]["param"] == "tools.0.function"
     assert told["streams"]["body"]["error"]["param"] == "stream"
     assert told["too long"]["status_code"] == 422
     assert told["too long"]["body"]["error"]["code"] == "prompt_too_long"

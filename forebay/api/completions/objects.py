@@ -101,15 +101,15 @@ class TextChunks:
         if with_usage:  # every chunk names it then, and only the last one fills it
             self._base["usage"] = None
 
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        """Return a chunk with new text."""
+    def deltas(self, piece: Piece) -> list[dict[str, Any]]:
+        """Return the chunks with new text."""
         logprobs = logprobs_lists(piece.logprobs, self._shown[piece.index])
         self._shown[piece.index] += sum(len(_text(one.token)) for one in piece.logprobs)
-        return self._chunk(piece.index, piece.text, logprobs, None)
+        return [self._chunk(piece.index, piece.text, logprobs, None)]
 
-    def closing(self, index: int, finish_reason: str) -> dict[str, Any]:
-        """Return the chunk that says why an answer ended."""
-        return self._chunk(index, "", None, finish_reason)
+    def closing(self, index: int, finish_reason: str) -> list[dict[str, Any]]:
+        """Return the chunks at an answer's end; the last says why it ended."""
+        return [self._chunk(index, "", None, finish_reason)]
 
     def usage(self, usage: dict[str, int] | None) -> dict[str, Any]:
         """Return the chunk that counts tokens; it has no choices."""
