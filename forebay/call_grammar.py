@@ -16,6 +16,12 @@ from forebay.core.tools import MARKS
 MOST_ARGUMENTS: Final = 128
 """Of all functions together."""
 
+_OTHERS: Final = frozenset({"$ref", "anyOf", "oneOf", "allOf"})
+"""What says of a schema that others say what it is."""
+
+LONGEST: Final = 2**18
+"""Characters of a grammar: each argument that refers to definitions has them all."""
+
 
 def call_grammar(told: Mapping[str, Any], ids: Mapping[str, int], whitespace: str) -> str:
     """Return the grammar of what ``Constraint.calls`` tells.
@@ -26,7 +32,12 @@ def call_grammar(told: Mapping[str, Any], ids: Mapping[str, int], whitespace: st
     Raises:
         ValueError: saying which function, and what is wrong with its parameters.
     """
-    return "\n".join(_Grammar(ids, whitespace).lines(told)) + "\n"
+    grammar = "\n".join(_Grammar(ids, whitespace).lines(told)) + "\n"
+    if len(grammar) > LONGEST:
+        raise ValueError(
+            "the functions' parameters refer to too many definitions: write them where they stand"
+        )
+    return grammar
 
 
 class _Grammar:
@@ -100,12 +111,18 @@ class _Grammar:
     def _value(self, kinds: frozenset[str], schema: Any, root: Any) -> str:
         """One alternative of an argument's value, up to the mark at its end."""
         if kinds == ANY:
+            if other := schema.keys() & _OTHERS:
+                raise ValueError(
+                    f"no type is found behind the {min(other)} of a parameter: give it a type"
+                )
             return "text"
         end = self._marks[MARKS.value_end]
         if kinds == {"string"}:
             return self._texts(schema["enum"], end) if "enum" in schema else "text"
-        shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
-        whole = {**shared, **schema, "x-guidance": {"whitespace_pattern": self._whitespace}}
+        whole = {**schema, "x-guidance": {"whitespace_pattern": self._whitespace}}
+        if '"$ref"' in json.dumps(schema):
+            shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
+            whole = {**shared, **whole}
         return f"%json {json.dumps(whole)} {end}"
 
     def _texts(self, texts: list[str], end: str) -> str:

@@ -17,7 +17,13 @@ from forebay.grammars import fault_of
 
 MOST_TOOLS: Final = 128
 MOST_CALLS: Final = 128
+MOST_TOOL_CHARACTERS: Final = 2**18
+"""Of all functions together: each request reads them several times."""
+
 LONGEST_ID: Final = 256
+DEEPEST: Final = 64
+"""Objects and lists within each other, in the parameters of a function or the arguments of a call:
+few enough to be walked through wherever that is done."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
@@ -87,12 +93,19 @@ def tool_use(form: OfferForm) -> ToolUse | None:
     Raises:
         InvalidRequestError: two functions have one name, or the choice is none of them.
     """
+    for at, tool in enumerate(form.tools or ()):
+        _check_depth(tool.function.parameters, f"tools.{at}.function.parameters")
     tools = tuple(Tool.of(_spec(tool)) for tool in form.tools or ())
     choice = form.tool_choice
     named = choice.function.name if isinstance(choice, ToolChoiceForm) else None
     names = [tool.name for tool in tools]
     if twice := next((name for at, name in enumerate(names) if name in names[:at]), None):
         raise InvalidRequestError(f"two of the tools are called {twice!r}", param="tools")
+    size = sum(len(tool.spec) for tool in tools)
+    if size > MOST_TOOL_CHARACTERS:
+        raise InvalidRequestError(
+            f"the tools take {size} characters, the limit is {MOST_TOOL_CHARACTERS}", param="tools"
+        )
     if not tools and (named or choice == "required"):
         raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
     if named is not None and named not in names:
@@ -137,9 +150,10 @@ def to_call(form: CallForm, param: str) -> ToolCall:
         arguments = json.loads(form.function.arguments or "{}")
     except (ValueError, RecursionError):
         arguments = None
+    param = f"{param}.function.arguments"
     if not isinstance(arguments, dict):
-        param = f"{param}.function.arguments"
         raise InvalidRequestError(f"{param} must be the text of a JSON object", param=param)
+    _check_depth(arguments, param)
     return ToolCall(form.id, form.function.name, form.function.arguments or "{}")
 
 
@@ -148,3 +162,17 @@ def _spec(tool: ToolForm) -> dict[str, Any]:
     function = tool.function.model_dump(exclude_unset=True)
     told = {name: value for name, value in function.items() if value is not None}
     return {"type": tool.type, "function": told}
+
+
+def _check_depth(value: Any, param: str) -> None:
+    """Raise InvalidRequestError where a JSON value is nested too deeply."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise InvalidRequestError(f"{param} is nested over {DEEPEST} levels deep", param=param)

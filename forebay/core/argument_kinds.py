@@ -25,24 +25,45 @@ _NAMES: Final = {
 ANY: Final = frozenset({"string", "number", "integer", "boolean", "null", "array", "object"})
 
 
-def branches(schema: Any, root: Any, depth: int = 0) -> Iterator[tuple[frozenset[str], Any]]:
+def branches(schema: Any, root: Any) -> Iterator[tuple[frozenset[str], Any]]:
     """Yield the alternatives of a schema, each with the JSON types that it may have.
 
     An alternative of strings and others is one of strings and one of others. ``root``: the schema
-    that references are relative to. What cannot be read allows anything.
+    that references are relative to. What cannot be read allows anything, and a schema that only
+    refers to others, where these are not found, is its own alternative.
     """
-    if not isinstance(schema, dict) or depth > _DEEPEST:
+    # what was referred to once says nothing new a second time, and may lead back to itself
+    yield from _branches(schema, root, set(), 0)
+
+
+def _branches(
+    schema: Any, root: Any, seen: set[str], depth: int
+) -> Iterator[tuple[frozenset[str], Any]]:
+    if not isinstance(schema, dict):
         yield ANY, {}
-        return
-    if isinstance(reference := schema.get("$ref"), str):
-        yield from branches(_target(root, reference), root, depth + 1)
-        return
-    for name in ("anyOf", "oneOf"):
-        if isinstance(schema.get(name), list):
-            for one in schema[name]:
-                yield from branches(one, root, depth + 1)
-            return
-    yield from _plain(schema)
+    elif depth > _DEEPEST:
+        yield ANY, schema
+    elif isinstance(reference := schema.get("$ref"), str):
+        if (found := _target(root, reference)) is None:
+            yield ANY, schema
+        elif reference not in seen:
+            seen.add(reference)
+            yield from _branches(found, root, seen, depth + 1)
+    elif (inner := _alternatives(schema)) is not None:
+        for one in inner:
+            yield from _branches(one, root, seen, depth + 1)
+    else:
+        yield from _plain(schema)
+
+
+def _alternatives(schema: Mapping[str, Any]) -> list[Any] | None:
+    """Return what a schema is one of, None where it says itself of what type it is."""
+    if schema.keys() & {"type", "enum", "const"}:
+        return None
+    found = schema.get("anyOf", schema.get("oneOf"))
+    if isinstance(only := schema.get("allOf"), list) and len(only) == 1:
+        found = found or only
+    return found if isinstance(found, list) else None
 
 
 def kinds_of(schema: Any, root: Any) -> frozenset[str]:
@@ -67,7 +88,7 @@ def _plain(schema: Mapping[str, Any]) -> Iterator[tuple[frozenset[str], Any]]:
         if others:
             yield frozenset(_name_of(one) for one in others), {**schema, "enum": others}
         return
-    named = schema.get("type")
+    named = schema.get("type", _implied(schema))
     types = [named] if isinstance(named, str) else named
     if not isinstance(types, list) or not types or not all(one in ANY for one in types):
         yield ANY, schema
@@ -80,6 +101,13 @@ def _plain(schema: Mapping[str, Any]) -> Iterator[tuple[frozenset[str], Any]]:
         yield frozenset(kinds), {**schema, "type": others}
 
 
+def _implied(schema: Mapping[str, Any]) -> str | None:
+    """Return the type that is meant where none is said."""
+    if "properties" in schema:
+        return "object"
+    return "array" if "items" in schema else None
+
+
 def _values(schema: Mapping[str, Any]) -> Any:
     return [schema["const"]] if "const" in schema else schema.get("enum")
 
@@ -89,7 +117,8 @@ def _target(root: Any, reference: str) -> Any:
     start, *names = reference.split("/")
     found = root if start == "#" else None
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
+        key = name.replace("~1", "/").replace("~0", "~")
+        found = found.get(key) if isinstance(found, dict) else None
     return found
 
 

@@ -24,10 +24,15 @@ PARAMETERS = {
         "note": {"type": ["string", "null"]},
         "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
         "place": {"$ref": "#/$defs/Place"},
+        "shape": {"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        "endless": {"$ref": "#/$defs/Endless"},
         "flags": {"type": "array", "items": {"type": "boolean"}},
         "free": {},
     },
-    "$defs": {"Place": {"type": "object"}},
+    "$defs": {
+        "Place": {"type": "object"},
+        "Endless": {"anyOf": [{"$ref": "#/$defs/Endless"}, {"type": "string"}]},
+    },
 }
 
 
@@ -175,6 +180,8 @@ def test_a_call_that_was_cut_off_stays_open(wanted: dict[str, Any], data: st.Dat
         ("either", "12", 12),
         ("either", "1.5", "1.5"),
         ("place", '{"a": [1]}', {"a": [1]}),
+        ("shape", '{"a": 1}', {"a": 1}),
+        ("endless", "12", "12"),
         ("free", "true", True),
         ("free", "yes", "yes"),
         ("unknown", '{"a": 1}', {"a": 1}),

@@ -205,6 +205,27 @@ def call_of(name: str = "now", arguments: str = "{}", call_id: str = "c1") -> di
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
+def with_parameters(parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+DOUBLING = {
+    f"A{at}": {"anyOf": [{"$ref": f"#/$defs/A{at + 1}"}, {"$ref": f"#/$defs/A{at + 1}"}]}
+    for at in range(60)
+}
+LARGE = {
+    f"D{at}": {"type": "object", "properties": {"x": {"$ref": f"#/$defs/D{(at + 1) % 150}"}}}
+    for at in range(150)
+}
+
+
 ASKED = {"role": "assistant", "content": None, "tool_calls": [call_of()]}
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
 
@@ -216,6 +237,8 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
         ({"tools": [NOW] * 129}, "tools"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+        ({"tools": [with_parameters(nested(65))]}, "tools.0.function.parameters"),
+        ({"tools": [with_parameters({"title": "x" * 2**18})]}, "tools"),
         ({"tools": TOOLS, "tool_choice": "maybe"}, "tool_choice"),
         ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         (
@@ -235,6 +258,18 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
         ({"messages": [{"role": "assistant", "content": None}]}, "messages.0.content"),
         (
             {"messages": [{**ASKED, "tool_calls": [call_of(arguments="[1]")]}]},
+            "messages.0.tool_calls.0.function.arguments",
+        ),
+        (
+            {"messages": [{**ASKED, "tool_calls": [call_of(arguments='{"a":' * 900)]}]},
+            "messages.0.tool_calls.0.function.arguments",
+        ),
+        (
+            {
+                "messages": [
+                    {**ASKED, "tool_calls": [call_of(arguments=json.dumps(nested(65)))]},
+                ]
+            },
             "messages.0.tool_calls.0.function.arguments",
         ),
         (
@@ -262,6 +297,12 @@ async def test_what_cannot_be_is_a_400_that_names_its_field(door, client, more, 
         {"properties": {}, "required": 3},
         {"properties": {f"p{at}": {} for at in range(200)}},
         {"properties": {"a": {"type": "array", "items": {"not": {}}}}, "required": ["a"]},
+        {"properties": {"a": {"$ref": "#/$defs/nowhere"}}},
+        {"properties": {"a": {"anyOf": [{"$ref": "#/$defs/A0"}]}}, "$defs": DOUBLING},
+        {
+            "properties": {f"p{at}": {"$ref": f"#/$defs/D{at}"} for at in range(120)},
+            "$defs": LARGE,
+        },
     ],
 )
 async def test_a_function_that_cannot_be_called_by_its_schema_is_refused(door, client, parameters):
