@@ -33,6 +33,7 @@ PARTS: Final = (
     "hooks.lua",
     "told.lua",
     "access.lua",
+    "alerts.lua",
     "door.lua",
     "turns.lua",
     "worker.lua",

@@ -53,6 +53,7 @@ class DepthRow(NamedTuple):
     wait_ms: int
     eta_error_ms: int
     tokens_per_1000_s: int
+    ended: int
 
 
 class Description(NamedTuple):

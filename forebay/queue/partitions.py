@@ -298,6 +298,7 @@ def add_depths(depths: Sequence[QueueDepth]) -> QueueDepth:
         wait_s=_mean([one.wait_s for one in depths]),
         eta_error_s=_mean([one.eta_error_s for one in depths]),
         tokens_per_s=sum(one.tokens_per_s or 0.0 for one in depths) or None,
+        ended=sum(one.ended for one in depths),
     )
 
 

@@ -218,7 +218,7 @@ class QueueDepth:
     out. ``wait_s`` and ``eta_error_s``: how long tasks waited for their first lease, and by how
     much the time told at the door was wrong, both means that fade within minutes;
     ``tokens_per_s``: the cost that is answered in a second of work; None while nothing was
-    measured.
+    measured. ``ended``: tasks that workers have answered or failed since the queue was made.
     """
 
     waiting: int
@@ -231,6 +231,7 @@ class QueueDepth:
     wait_s: float | None = None
     eta_error_s: float | None = None
     tokens_per_s: float | None = None
+    ended: int = 0
 
 
 class StreamKind(StrEnum):

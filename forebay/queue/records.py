@@ -96,6 +96,7 @@ def to_depth(row: DepthRow) -> QueueDepth:
         wait_s=_known(row.wait_ms),
         eta_error_s=_known(row.eta_error_ms),
         tokens_per_s=_known(row.tokens_per_1000_s),
+        ended=row.ended,
     )
 
 

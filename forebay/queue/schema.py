@@ -52,6 +52,11 @@ KEY_NAMES: dict[str, str] = {
     "api_key": "api_key:",  # HASH per API key: its hash, scopes, tenant, what it may have
     "cell": "cell:",  # STRING per rate or budget of a caller: when its next unit would be on time
     "audit": "audit",  # STREAM: what was done to keys and by administrators; the oldest is dropped
+    "alert_leader": "alert_leader",  # STRING: which API process judges alerts
+    "alerts": "alerts",  # STRING: the alerts as they are, JSON (under access's hash tag, all five)
+    "alert_log": "alert_log",  # STREAM: changes of alerts; the oldest is dropped
+    "alert_reports": "alert_reports",  # HASH: API process -> what it measured last, JSON
+    "silences": "silences",  # HASH: silence -> what, until when, why, whose, JSON
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 

@@ -210,6 +210,7 @@ local function depth(q)
     math.floor(mean(q, 'wait', 'waits')),
     math.floor(mean(q, 'miss', 'misses')),
     rate(q) and math.floor(rate(q) * 1000000) or -1,
+    count(q, 'ended'),
   }
 end
 

@@ -243,6 +243,7 @@ end
 
 local function store(q, id, t, text, reason, usage, code, message, more)
   unlease_ended(q, id, t)
+  bump(q, 'ended', 1)
   if code ~= '' then
     close_error(q, id, t, ENDS[code] or 'failed', code, message)
     return
