@@ -28,6 +28,7 @@ from pydantic_settings import (
 from forebay.access.errors import AccessSetupError
 from forebay.access.secret_file import read_secret_file
 from forebay.config_access import AccessSettings
+from forebay.config_alerts import AlertSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
 from forebay.outbound.allowed import check_ports, read_allowed
@@ -58,7 +59,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(AccessSettings, FetchSettings, ConnectionSettings):
+class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(
@@ -604,6 +605,15 @@ _UNTOLD = frozenset(
         "queue_sentinel_password",
         "webhook_secret",
         "s3_secret_access_key",
+        "alert_dingtalk_url",
+        "alert_dingtalk_secret",
+        "alert_wecom_url",
+        "alert_feishu_url",
+        "alert_feishu_secret",
+        "alert_slack_url",
+        "alert_webhook_url",
+        "alert_webhook_secret",
+        "alert_smtp_password",
         "settings",
     }
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from forebay.ops.resources import MachineReading
 from forebay.queue.ports import QueueDepth
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,6 +24,8 @@ class Metrics:
         self._door()
         self._queue()
         self._webhooks()
+        self._machine()
+        self._alerts()
 
     def _door(self) -> None:
         registry = self.registry
@@ -96,6 +100,14 @@ class Metrics:
         self.queue_oldest_seconds = Gauge(
             "forebay_queue_oldest_seconds", "Age of the longest-waiting task.", registry=registry
         )
+        self.queue_ended = Gauge(
+            "forebay_queue_ended_tasks",
+            "Tasks that workers have answered or failed since the queue was made.",
+            registry=registry,
+        )
+        self.queue_drained = Gauge(
+            "forebay_queue_drained", "1 while tasks are given out to nobody.", registry=registry
+        )
         self.queue_wait_seconds = Gauge(
             "forebay_queue_wait_seconds",
             "Time from arrival to first lease: a mean that fades within minutes.",
@@ -150,6 +162,105 @@ class Metrics:
             registry=registry,
         )
 
+    def _machine(self) -> None:
+        registry = self.registry
+        self.cpu_use = Gauge(
+            "forebay_cpu_use_ratio", "Processors in use.", ["host"], registry=registry
+        )
+        self.memory_use = Gauge(
+            "forebay_memory_use_ratio", "Memory in use.", ["host"], registry=registry
+        )
+        self.disk_use = Gauge(
+            "forebay_disk_use_ratio",
+            "The data folder's disk in use.",
+            ["host"],
+            registry=registry,
+        )
+        self.gpu_use = Gauge(
+            "forebay_gpu_use_ratio",
+            "Time in which the GPU worked.",
+            ["host", "gpu"],
+            registry=registry,
+        )
+        self.gpu_memory_use = Gauge(
+            "forebay_gpu_memory_use_ratio",
+            "Memory of the GPU in use.",
+            ["host", "gpu"],
+            registry=registry,
+        )
+        self.gpu_memory_used = Gauge(
+            "forebay_gpu_memory_used_bytes",
+            "Memory of the GPU in use.",
+            ["host", "gpu"],
+            registry=registry,
+        )
+        self.gpu_temperature = Gauge(
+            "forebay_gpu_temperature_celsius",
+            "Temperature of the GPU.",
+            ["host", "gpu"],
+            registry=registry,
+        )
+        self.gpu_power = Gauge(
+            "forebay_gpu_power_watts",
+            "Power that the GPU draws.",
+            ["host", "gpu"],
+            registry=registry,
+        )
+        self.worker_restarts = Counter(
+            "forebay_worker_restarts_total",
+            "Times that a worker of this machine's stack began anew.",
+            ["host", "worker"],
+            registry=registry,
+        )
+
+    def _alerts(self) -> None:
+        registry = self.registry
+        self.certificate_expiry = Gauge(
+            "forebay_certificate_expiry_timestamp_seconds",
+            "When a watched certificate expires, since the epoch.",
+            ["file"],
+            registry=registry,
+        )
+        self.api_key_expiry = Gauge(
+            "forebay_api_key_expiry_timestamp_seconds",
+            "When the first of the good API keys expires, since the epoch.",
+            registry=registry,
+        )
+        self.api_key_expiry.set(math.nan)
+        self.alerts_firing = Gauge(
+            "forebay_alerts_firing",
+            "Alerts that fire, told by the process that judges them; 0 by the others.",
+            registry=registry,
+        )
+        self.alert_pushes = Counter(
+            "forebay_alert_pushes_total",
+            "Messages about alerts, by channel and outcome.",
+            ["channel", "outcome"],
+            registry=registry,
+        )
+
+    def see_machine(self, reading: MachineReading) -> None:
+        """Set the gauges of the machine; what it does not tell is withdrawn."""
+        host = reading.host
+        self.cpu_use.labels(host).set(reading.cpu_use)
+        self.memory_use.labels(host).set(reading.memory_use)
+        _set_or_clear(self.disk_use, {(host,): reading.disk_use})
+        gpus = {(host, str(one.index)): one for one in reading.gpus}
+        _set_or_clear(self.gpu_use, {key: one.use for key, one in gpus.items()})
+        _set_or_clear(self.gpu_memory_use, {key: one.memory_use for key, one in gpus.items()})
+        _set_or_clear(self.gpu_memory_used, {key: one.memory_used for key, one in gpus.items()})
+        _set_or_clear(self.gpu_temperature, {key: one.temperature_c for key, one in gpus.items()})
+        _set_or_clear(self.gpu_power, {key: one.power_w for key, one in gpus.items()})
+        expiries: dict[tuple[str, ...], float | None] = {
+            (file,): until_s for file, until_s in reading.certificates.items()
+        }
+        _set_or_clear(self.certificate_expiry, expiries)
+
+    def see_restarts(self, host: str, restarts: Mapping[str, int]) -> None:
+        """Count the workers that began anew; those that did not are told of, too, as 0."""
+        for worker, times in restarts.items():
+            self.worker_restarts.labels(host, worker).inc(times)
+
     def see_webhooks(self, *, waiting: int, due: int, crowded_out: int) -> None:
         """Set the gauges of webhooks."""
         self.webhooks_waiting.set(waiting)
@@ -165,15 +276,19 @@ class Metrics:
         self.queue_tasks.labels("delayed").set(depth.delayed)
         self.queue_waiting_tokens.set(depth.waiting_tokens)
         self.queue_oldest_seconds.set(depth.oldest_s)
+        self.queue_ended.set(depth.ended)
+        self.queue_drained.set(depth.drained)
         self.queue_wait_seconds.set(_or_nan(depth.wait_s))
         self.queue_eta_error_seconds.set(_or_nan(depth.eta_error_s))
         self.queue_rate.set(_or_nan(depth.tokens_per_s))
         self.workers.set(workers)
 
     def miss_queue(self) -> None:
-        """Say that the queue does not answer; its sizes are not known then and are withdrawn."""
+        """Say that the queue does not answer; what is not known then is withdrawn."""
         self.queue_up.set(0)
         self.queue_tasks.clear()
+        self.queue_oldest_seconds.set(math.nan)
+        self.workers.set(math.nan)
 
     def render(self) -> bytes:
         """Return the text form that Prometheus reads."""
@@ -183,3 +298,11 @@ class Metrics:
 def _or_nan(value: float | None) -> float:
     """Return what Prometheus has for a value that nobody knows yet."""
     return math.nan if value is None else value
+
+
+def _set_or_clear(gauge: Gauge, values: Mapping[tuple[str, ...], float | None]) -> None:
+    """Set a gauge's series to these values, and have no others."""
+    gauge.clear()
+    for labels, value in values.items():
+        if value is not None:
+            gauge.labels(*labels).set(value)

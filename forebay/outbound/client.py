@@ -102,6 +102,18 @@ class SafeClient:
         ):
             return Reply(response.status, _headers(response.headers), b"", target.url)
 
+    async def post_for_answer(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Post and return the whole answer, at most ``body_bytes`` of it.
+
+        A redirect is an answer like any other. Raises OutboundError.
+        """
+        target = self.reach.target(url)
+        async with (
+            self._in_time(),
+            self._exchange("POST", target, headers, body) as response,
+        ):
+            return await self._read(response, target)
+
     async def _read(self, response: httpcore.Response, target: Target) -> Reply:
         headers = _headers(response.headers)
         with _faults():
