@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, queue, doctor, version."""
+"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, doctor, version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_keys, cli_queue, cli_stack, demo
+from forebay import cli_alerts, cli_keys, cli_queue, cli_stack, demo
 from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
@@ -56,6 +56,7 @@ app = typer.Typer(
 
 app.add_typer(cli_queue.app, name="queue")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_alerts.app, name="alerts")
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[

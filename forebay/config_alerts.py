@@ -74,7 +74,7 @@ class AlertSettings(BaseSettings):
         14.0, ge=0, description="Alert: a certificate or API key expires within so many days."
     )
     alert_certificates: Texts = Field(
-        (), description="Files of certificates (PEM) to watch, comma-separated; queue's are."
+        (), description="Files of certificates (PEM) to watch, comma-separated; the queue's always."
     )
     alert_allow: Texts = Field(
         (),

@@ -37,6 +37,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "无法从签发者获取用于验证令牌的密钥。",
         "等待 Retry-After 给出的时间；管理员请检查 jwt_jwks_url 是否可用。",
     ),
+    "silence_not_found": (
+        "没有这个告警静默：从未在此创建，或已结束。",
+        "检查 ID；GET /v1/admin/alerts 列出所有静默。",
+    ),
     "key_not_found": (
         "没有这个 API 密钥：从未创建，或已失效。",
         "检查编号；`forebay keys list` 会列出所有密钥。",

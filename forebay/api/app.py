@@ -18,6 +18,8 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
 from forebay.api import admin, chat, compat, health, infer, models, multimodal, tasks
+from forebay.api.alerts import routes as alerts
+from forebay.api.alerts.composition import alert_desk, alert_watch, first_key_expiry
 from forebay.api.batches import routes as batches
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
@@ -82,7 +84,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     install_error_forms(app)
     openai = (chat, completions, responses, models, files, batches)
-    for route in (*openai, tasks, infer, multimodal, compat, health, admin):
+    for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts):
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
@@ -162,6 +164,12 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         secrets = settings.webhook_secrets()
         if secrets:
             await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
+        alerting = None
+        if settings.alerts:
+            alerting = alert_desk(settings, opened.access, metrics)
+            expiry = first_key_expiry(access.keys)
+            watching = alert_watch(settings, alerting, opened.queue, metrics, expiry)
+            await stack.enter_async_context(watching)
         desk = _batch_desk(settings, opened.places[0])
         services = Services(
             queue=opened.queue,
@@ -187,6 +195,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             batches=desk,
             responses=_responses(opened.places[0]),
             access=access,
+            alerts=alerting,
         )
         await stack.enter_async_context(BatchRunner(services, desk))
         yield create_app(services)

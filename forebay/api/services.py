@@ -14,6 +14,7 @@ from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
+from forebay.api.alerts.desk import AlertDesk
 from forebay.api.batches.desk import BatchDesk
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
@@ -88,6 +89,8 @@ class Services:
     files: FileStore | None = None
     batches: BatchDesk | None = None
     responses: RedisResponses | None = None
+    alerts: AlertDesk | None = None
+    """None: no rules are judged here."""
     access: Access | None = None
     """None: anyone may come in, and there are no keys; for a door within a test or a bench."""
 

@@ -100,6 +100,14 @@ class KeyNotFoundError(ForebayError):
     mend = "Check the id; `forebay keys list` names every key."
 
 
+class SilenceNotFoundError(ForebayError):
+    """No such silence of alerts: never made here, or it has ended."""
+
+    status = 404
+    code = "silence_not_found"
+    mend = "Check the id; GET /v1/admin/alerts lists the silences."
+
+
 class ModelNotFoundError(ForebayError):
     """The request names a model that is not served here."""
 

@@ -76,6 +76,7 @@ export const en = {
     forbidden: ["This key may not do that", "Use a key with the right it names."],
     address_not_allowed: ["Not from this address", "Ask from an allowed network, or ask the operator."],
     keys_unavailable: ["Tokens cannot be checked right now", "Wait a moment and ask again."],
+    silence_not_found: ["There is no such silence", "Look at the list of alerts again."],
     key_not_found: ["There is no such key", "Look at the list of keys again."],
     model_not_found: ["This model is not served here", "Reload the page to learn the model's name anew."],
     task_not_found: ["The question is not known here", "Ask it again."],

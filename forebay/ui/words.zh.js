@@ -76,6 +76,7 @@ export const zh = {
     forbidden: ["此密钥无权执行该操作", "请使用拥有所需权限的密钥。"],
     address_not_allowed: ["不允许从该地址访问", "请从允许的网络访问，或联系管理员。"],
     keys_unavailable: ["暂时无法验证令牌", "请稍候再试。"],
+    silence_not_found: ["没有这个静默", "请重新查看告警列表。"],
     key_not_found: ["没有这个密钥", "请重新查看密钥列表。"],
     model_not_found: ["这里没有该模型", "刷新页面，重新获取模型名称。"],
     task_not_found: ["找不到这个问题", "请重新提问。"],
