@@ -23,6 +23,7 @@ from forebay.admission.images import ImageNormaliser
 from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
+from forebay.api.alerts.desk import AlertDesk
 from forebay.api.app import create_app
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
@@ -85,6 +86,7 @@ async def open_door(
     prompts: Path = PACKAGE_FOLDER / "prompts",
     batch_limits: BatchLimits | None = None,
     access: Access | None = None,
+    alerts: AlertDesk | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -119,6 +121,7 @@ async def open_door(
             batches=desk,
             responses=RedisResponses(redis, "test"),
             access=access,
+            alerts=alerts,
         )
         async with (
             BatchRunner(services, desk),
