@@ -187,7 +187,8 @@ async def test_an_api_judges_by_itself_and_pushes_what_it_finds(
     receiver = WebhookReceiver(receivers.standard_webhook(HOOK_SECRET))
     async with receiver.listening() as url:
         told = settings(
-            queue_url=valkey.url, data_dir=tmp_path, alert_every_s=1, alert_allow="127.0.0.1", alert_ports=url.rpartition(":")[2],
+            queue_url=valkey.url, data_dir=tmp_path, alert_every_s=1, alert_gpu_memory_limit=1,
+            alert_allow="127.0.0.1", alert_ports=url.rpartition(":")[2],
             alert_webhook_url=f"{url}/alerts", alert_webhook_secret=HOOK_SECRET,
             alert_expiry_days=3, alert_language="zh", image_processes=1,
         )  # fmt: skip
