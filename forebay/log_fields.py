@@ -29,7 +29,8 @@ _PROCESSES: Final = frozenset(
     | {"host", "kept_as", "life", "memory", "mend", "model", "over_s", "owner", "peak_mb", "pid"}
     | {"port", "reason", "removed", "task", "tasks", "waited_s", "worker"}
 )
-ALLOWED: Final = _BY_THE_LOG | _REQUESTS | _AUDIT | _TASKS | _PROCESSES
+_ALERTS: Final = frozenset({"alert", "alerts", "channel", "file", "rule", "stage"})
+ALLOWED: Final = _BY_THE_LOG | _REQUESTS | _AUDIT | _TASKS | _PROCESSES | _ALERTS
 
 _MOST_CHARACTERS: Final = 500
 _MOST_OF_A_TRACE: Final = 20_000

@@ -111,7 +111,7 @@ class AlertWatch:
         )
         if leads and not self._leads:
             self._alerts = await self._store.alerts()
-            log.info("alerts_lead_taken", process=self._process)
+            log.info("alerts_lead_taken", owner=self._process)
         elif not leads:
             self._alerts = {}
         self._leads = leads
@@ -137,7 +137,7 @@ class AlertWatch:
         moved = advance(self._alerts, self._rules, found, now_s)
         changes = [self._change(one) for one in moved.changed if one.stage is not Stage.PENDING]
         for one in changes:
-            log.warning("alert", rule=one["rule"], key=one["key"], stage=one["stage"])
+            log.warning("alert", rule=one["rule"], alert=one["key"], stage=one["stage"])
         if not (away or await self._keep(moved.alerts, changes)):
             return
         self._alerts = moved.alerts
