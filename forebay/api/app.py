@@ -164,12 +164,11 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         secrets = settings.webhook_secrets()
         if secrets:
             await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
-        alerting = None
-        if settings.alerts:
-            alerting = alert_desk(settings, opened.access, metrics)
-            expiry = first_key_expiry(access.keys)
-            watching = alert_watch(settings, alerting, opened.queue, metrics, expiry)
-            await stack.enter_async_context(watching)
+        alerting = alert_desk(settings, opened.access, metrics)
+        expiry = first_key_expiry(access.keys)
+        await stack.enter_async_context(
+            alert_watch(settings, alerting, opened.queue, metrics, expiry)
+        )
         desk = _batch_desk(settings, opened.places[0])
         services = Services(
             queue=opened.queue,
@@ -195,7 +194,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             batches=desk,
             responses=_responses(opened.places[0]),
             access=access,
-            alerts=alerting,
+            alerts=alerting if settings.alerts else None,
         )
         await stack.enter_async_context(BatchRunner(services, desk))
         yield create_app(services)

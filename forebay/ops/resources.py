@@ -52,12 +52,17 @@ class Machine:
 
     def _disk(self) -> float | None:
         try:
-            usage = shutil.disk_usage(self._folder)
-        except OSError as error:
+            usage = shutil.disk_usage(_existing(self._folder))
+        except OSError as error:  # such as a mount that is gone
             log.warning("disk_unread", folder=str(self._folder), reason=str(error))
             return None
         # as df has it: what only root may use counts as taken
         return usage.used / (usage.used + usage.free) if usage.used + usage.free else None
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there by now."""
+    return next((one for one in (folder, *folder.parents) if one.exists()), folder)
 
 
 def _expiry_s(file: Path) -> float | None:

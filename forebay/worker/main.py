@@ -6,12 +6,17 @@ import os
 
 import structlog
 import uvloop
+from redis.asyncio import Redis
 
 from forebay.config import Settings, SettingsError
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
 from forebay.logs import configure_logs
+from forebay.ops.alerts.reporting import MachineReporter
+from forebay.ops.alerts.rules import read_rules
+from forebay.ops.alerts.store import AlertStore
+from forebay.ops.resources import Machine
 from forebay.queue.blob_places import open_blobs
 from forebay.queue.opening import open_queue
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
@@ -107,7 +112,19 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
             on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),
         )
         with StopSignal().listening() as stop:
-            await _run_unbroken(worker, stop)
+            async with _machine_reporter(settings, name, opened.access):
+                await _run_unbroken(worker, stop)
+
+
+def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineReporter:
+    """Return what tells the API how this machine is."""
+    return MachineReporter(
+        AlertStore(redis, settings.queue_name),
+        read_rules(settings.alert_thresholds()),
+        Machine(settings.data_dir),
+        f"{name}:{os.getpid()}",
+        every_s=settings.alert_every_s,
+    )
 
 
 async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:

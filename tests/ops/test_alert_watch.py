@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from pathlib import Path
+
 import pytest
 from redis.asyncio import Redis
 
+from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.silences import Silence
 from forebay.ops.alerts.states import Stage
 from forebay.ops.alerts.store import MOST_LOGGED, REPORTS_TTL_S, AlertStore
@@ -15,6 +18,7 @@ from forebay.ops.alerts.telling import Teller, TellingTerms
 from forebay.ops.alerts.watch import AlertWatch
 from forebay.ops.metrics import Metrics
 from forebay.ops.notify.news import News, PushError
+from forebay.ops.resources import Machine
 from forebay.queue.connection import connect
 from tests.ops.alert_rig import EVERY_S, RULES
 
@@ -50,7 +54,10 @@ class Clock:
 class Process:
     """One API process's watch, with its own metrics."""
 
-    def __init__(self, redis: Redis, name: str, clock: Clock, *channels: Heard) -> None:
+    def __init__(
+        self, redis: Redis, name: str, clock: Clock, *channels: Heard, judges: bool = True
+    ) -> None:
+        self.measured = 0
         self.metrics = Metrics()
         self.metrics.queue_up.set(1)
         self.metrics.workers.set(1)
@@ -58,11 +65,12 @@ class Process:
         self.teller = Teller(channels, RULES, self.metrics, TellingTerms(repeat_s=REPEAT_S))
         self.watch = AlertWatch(
             self.store, self.metrics, RULES, self.teller, self._measure, name,
-            every_s=EVERY_S, clock=clock,
+            every_s=EVERY_S, clock=clock, judges=judges,
         )  # fmt: skip
 
     async def _measure(self) -> None:
         """The tests set the gauges."""
+        self.measured += 1
 
     def disk(self, share: float) -> None:
         self.metrics.disk_use.labels("h").set(share)
@@ -249,3 +257,43 @@ async def test_a_watch_runs_by_itself_and_gives_the_lead_up_at_its_end(
             while not await process.store.reports():  # noqa: ASYNC110 - it is the server that tells
                 await asyncio.sleep(0.01)
     assert await next_one.store.lead("b", 1.0)
+
+
+async def test_a_process_that_does_not_judge_measures_all_the_same(
+    redis: Redis, clock: Clock, heard: Heard
+) -> None:
+    process = Process(redis, "a", clock, heard, judges=False)
+    process.disk(0.95)
+    await go(clock, 8, process)
+    assert (process.measured, heard.states) == (8, [])
+    assert await redis.keys() == []
+
+
+async def test_a_worker_s_machine_is_judged_by_the_api_on_another(
+    redis: Redis, clock: Clock, heard: Heard, tmp_path: Path
+) -> None:
+    api = Process(redis, "a", clock, heard)
+    reporter = MachineReporter(api.store, RULES, Machine(tmp_path), "w", every_s=EVERY_S)
+    async with reporter:
+        async with asyncio.timeout(10):
+            while "w" not in await api.store.reports():  # noqa: ASYNC110 - the server is asked
+                await asyncio.sleep(0.01)
+    told = {one.name for one in (await api.store.reports())["w"][1]}
+    assert {"forebay_cpu_use_ratio", "forebay_memory_use_ratio", "forebay_disk_use_ratio"} <= told
+    assert not {"forebay_queue_up", "forebay_workers"} & told  # it does not know of them
+
+
+async def test_a_channel_that_hangs_is_given_up_in_time(
+    redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(Heard):
+        async def send(self, news: News) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("forebay.ops.alerts.telling.MOST_S", 0.01)
+    well = Heard("mail")
+    process = Process(redis, "a", clock, Hanging("slack"), well)
+    process.disk(0.95)
+    await go(clock, 6, process)
+    assert well.states == [("DiskFull", "critical")]
+    assert await process.teller.test("slack") == "it was not taken within 0.01 s"

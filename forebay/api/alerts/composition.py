@@ -83,11 +83,11 @@ def alert_desk(settings: Settings, redis: Redis, metrics: Metrics) -> AlertDesk:
 def alert_watch(
     settings: Settings, desk: AlertDesk, queue: Submitter, metrics: Metrics, expiry: KeyExpiry
 ) -> AlertWatch:
-    """Return what judges the rules, to be entered."""
+    """Return what measures, and judges the rules unless that is off; to be entered."""
     measures = Measures(
         metrics,
         queue,
-        Machine(_existing(settings.data_dir), _certificates(settings)),
+        Machine(settings.data_dir, _certificates(settings)),
         RestartCounter(settings.run_dir),
         expiry,
     )
@@ -99,6 +99,7 @@ def alert_watch(
         measures.measure,
         f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}",
         every_s=settings.alert_every_s,
+        judges=settings.alerts,
     )
 
 
@@ -136,8 +137,3 @@ def _mail_server(settings: Settings) -> MailServer:
 def _certificates(settings: Settings) -> list[Path]:
     of_queue = (settings.queue_tls_ca, settings.queue_tls_cert)
     return [*map(Path, settings.alert_certificates), *(one for one in of_queue if one)]
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there by now."""
-    return next(one for one in (folder, *folder.parents) if one.exists())

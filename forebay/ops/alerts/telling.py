@@ -18,6 +18,9 @@ from forebay.ops.notify.news import Channel, Item, Language, News, PushError
 
 log = structlog.get_logger("forebay.alerts")
 
+MOST_S: Final = 12.0
+"""For one message: who judges must not be held up for as long as it has the lead."""
+
 FIRST_PAUSE_S: Final = 15.0
 LONGEST_PAUSE_S: Final = 900.0
 """Between two attempts at a channel that fails: it doubles up to here."""
@@ -106,7 +109,7 @@ class Teller:
     async def _send(self, name: str, items: Sequence[Item]) -> str | None:
         news = News(tuple(items), self.terms.source, self.terms.language)
         try:
-            await self._channels[name].send(news)
+            await self._sent(name, news)
         except PushError as error:
             self._metrics.alert_pushes.labels(name, "failed").inc()
             log.warning("alert_push_failed", channel=name, reason=str(error))
@@ -114,6 +117,13 @@ class Teller:
         self._metrics.alert_pushes.labels(name, "sent").inc()
         log.info("alert_pushed", channel=name, alerts=[one.key or one.name for one in items])
         return None
+
+    async def _sent(self, name: str, news: News) -> None:
+        try:
+            async with asyncio.timeout(MOST_S):
+                await self._channels[name].send(news)
+        except TimeoutError as error:
+            raise PushError(f"it was not taken within {MOST_S:g} s") from error
 
     def item(self, alert: Alert) -> Item:
         """Return an alert as people read it."""

@@ -23,13 +23,15 @@ from forebay.ops.metrics import Metrics
 log = structlog.get_logger("forebay.alerts")
 
 EVERY_S: Final = 15.0
-LEAD_INTERVALS: Final = 3
-LEAD_MARGIN_S: Final = 20.0
-"""A leader keeps the lead through three looks and a slow channel."""
+LEAD_INTERVALS: Final = 2
+LEAD_MARGIN_S: Final = 15.0
+"""A leader keeps the lead through a look that fails, or one with a slow channel."""
 
 
 class AlertWatch:
     """An async context manager; while it is entered, rules are judged.
+
+    Without ``judges`` it only measures, for Prometheus to judge.
 
     All processes measure and report, and remember what the others report, so any may take over; the
     one that has the lead judges, keeps and tells. While the queue's server is away nobody can take
@@ -46,6 +48,7 @@ class AlertWatch:
         process: str,
         *,
         every_s: float = EVERY_S,
+        judges: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -55,6 +58,7 @@ class AlertWatch:
         self._measure = measure
         self._process = process
         self._every_s = every_s
+        self._judges = judges
         self._now = clock
         self._history = History(wanted_series(self._rules), every_s)
         self._leads = False
@@ -87,6 +91,8 @@ class AlertWatch:
     async def look(self) -> None:
         """Measure, report, and judge if it is for this process to do so."""
         await self._measure()
+        if not self._judges:
+            return
         now_s = self._now()
         samples = snapshot(self._metrics.registry, self._history)
         self._history.add(now_s, of_instance(samples, self._process))
