@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from forebay.ops.alerts.silences import Silence
 from forebay.ops.alerts.states import Stage
 from forebay.ops.alerts.store import MOST_LOGGED, REPORTS_TTL_S, AlertStore
 from forebay.ops.alerts.telling import Teller, TellingTerms
-from forebay.ops.alerts.watch import AlertWatch
+from forebay.ops.alerts.watch import AlertWatch, WatchTerms
 from forebay.ops.metrics import Metrics
 from forebay.ops.notify.news import News, PushError
 from forebay.ops.resources import Machine
@@ -63,10 +62,10 @@ class Process:
         self.metrics.workers.set(1)
         self.store = AlertStore(redis, "test")
         self.teller = Teller(channels, RULES, self.metrics, TellingTerms(repeat_s=REPEAT_S))
+        terms = WatchTerms(name, EVERY_S, judges)
         self.watch = AlertWatch(
-            self.store, self.metrics, RULES, self.teller, self._measure, name,
-            every_s=EVERY_S, clock=clock, judges=judges,
-        )  # fmt: skip
+            self.store, self.metrics, RULES, self.teller, self._measure, terms, clock
+        )
 
     async def _measure(self) -> None:
         """The tests set the gauges."""

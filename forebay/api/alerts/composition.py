@@ -17,7 +17,7 @@ from forebay.config import Settings, SettingsError
 from forebay.ops.alerts.rules import Rule, read_rules
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.alerts.telling import Teller, TellingTerms
-from forebay.ops.alerts.watch import AlertWatch
+from forebay.ops.alerts.watch import AlertWatch, WatchTerms
 from forebay.ops.measuring import KeyExpiry, Measures
 from forebay.ops.metrics import Metrics
 from forebay.ops.notify.chats import DingTalk, Feishu, Slack, WeCom
@@ -97,9 +97,11 @@ def alert_watch(
         desk.rules,
         desk.teller,
         measures.measure,
-        f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}",
-        every_s=settings.alert_every_s,
-        judges=settings.alerts,
+        WatchTerms(
+            f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}",
+            settings.alert_every_s,
+            settings.alerts,
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import structlog
@@ -28,10 +29,17 @@ LEAD_MARGIN_S: Final = 15.0
 """A leader keeps the lead through a look that fails, or one with a slow channel."""
 
 
+@dataclass(frozen=True, slots=True)
+class WatchTerms:
+    """``process``: a name that no other process has. ``judges``: else it only measures."""
+
+    process: str
+    every_s: float = EVERY_S
+    judges: bool = True
+
+
 class AlertWatch:
     """An async context manager; while it is entered, rules are judged.
-
-    Without ``judges`` it only measures, for Prometheus to judge.
 
     All processes measure and report, and remember what the others report, so any may take over; the
     one that has the lead judges, keeps and tells. While the queue's server is away nobody can take
@@ -45,10 +53,7 @@ class AlertWatch:
         rules: Sequence[Rule],
         teller: Teller,
         measure: Callable[[], Awaitable[None]],
-        process: str,
-        *,
-        every_s: float = EVERY_S,
-        judges: bool = True,
+        terms: WatchTerms,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -56,11 +61,11 @@ class AlertWatch:
         self._rules = tuple(rules)
         self._teller = teller
         self._measure = measure
-        self._process = process
-        self._every_s = every_s
-        self._judges = judges
+        self._process = terms.process
+        self._every_s = terms.every_s
+        self._judges = terms.judges
         self._now = clock
-        self._history = History(wanted_series(self._rules), every_s)
+        self._history = History(wanted_series(self._rules), terms.every_s)
         self._leads = False
         self._alerts: dict[str, Alert] = {}
         self._silences: list[Silence] = []
