@@ -17,7 +17,7 @@ from bench.pictures import picture
 from bench.plan import Plan, Raw
 from bench.servers import Recipe, RunningServer, ServerError, running
 from bench.watch import peak_rss, pss
-from forebay.worker.status import WorkerStatus, read_status
+from forebay.ops.worker_status import WorkerStatus, read_status
 
 _PICTURES = 64
 _AT_ONCE = 8

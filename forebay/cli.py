@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, doctor, version."""
+"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, health, doctor, version."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_view import complaints, console, print_findings
+from forebay.cli_view import complaints, console, print_findings, print_health
 from forebay.config import Settings, SettingsError
 from forebay.core.errors import ForebayError
 from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
 from forebay.engine.memory import EngineMemoryError
+from forebay.health_report import CONNECT_MARGIN_S, report
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
 from forebay.worker.leash import end_with_parent
-from forebay.worker.ports import NoPortError
+from forebay.worker.ports import NoPortError, local_url
 from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 
 EXPECTED_ERRORS = (
@@ -218,6 +219,28 @@ def doctor(
     else:
         print_findings(findings)
     raise typer.Exit(any(one.verdict is Verdict.BAD for one in findings))
+
+
+@app.command()
+def health(
+    url: Annotated[
+        str | None, typer.Option(help="A running server; unset: this machine's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    sets: Sets = None,
+) -> None:
+    """Ask the model for a token; exit 1 when it gives none. For cron."""
+    settings = settings_of(sets)
+    found = report(
+        url or local_url(settings.host, settings.port),
+        key=settings.secret_of("api_key"),
+        timeout_s=settings.health_timeout_s + CONNECT_MARGIN_S,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+    else:
+        print_health(found)
+    raise typer.Exit(not found.service_healthy)
 
 
 @app.command()

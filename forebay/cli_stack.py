@@ -18,9 +18,9 @@ from forebay.cli_view import StartSteps, burst_progress, console, print_report
 from forebay.config import Settings
 from forebay.doctor import Verdict, check_model
 from forebay.logs import configure_logs
+from forebay.ops.worker_status import WorkerStatus
 from forebay.worker.ports import local_url
 from forebay.worker.signals import StopSignal
-from forebay.worker.status import WorkerStatus
 from forebay.worker.supervisor import Stack, StackError, StopRequestedError
 
 STATUS_LAG_S = 1.5

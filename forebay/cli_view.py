@@ -14,6 +14,7 @@ from rich.text import Text
 
 from forebay.demo import BurstReport, Fate, Shot
 from forebay.doctor import Finding, Verdict
+from forebay.health_report import HealthReport
 
 SHOWN_ANSWERS: Final = 8
 LONGEST_SHOWN: Final = 60
@@ -103,6 +104,20 @@ def _answers(report: BurstReport) -> Table:
 def _cell(text: str) -> Text:
     line = " ".join(text.split())
     return Text(line if len(line) <= LONGEST_SHOWN else line[: LONGEST_SHOWN - 1] + "…")
+
+
+def print_health(report: HealthReport) -> None:
+    """Print a health report in a line or two."""
+    if report.service_healthy:
+        console.print(f"[green]healthy[/]  the model answered in {report.answer_ms} ms")
+    else:
+        console.print("[red]unhealthy[/]", end="  ")
+        console.print(report.reason, markup=False, soft_wrap=True)
+    gpu = "none" if report.gpu_load is None else f"{report.gpu_load:.0f}%"
+    console.print(
+        f"GPU {gpu}  CPU {report.cpu_percent:.0f}%  memory {report.memory_used_percent:.0f}%",
+        style="dim",
+    )
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -277,6 +277,16 @@ class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings)
         4, ge=1, le=1024, description="Of these, to one receiver."
     )
 
+    stall_s: float = Field(
+        10.0,
+        ge=1,
+        le=600,
+        description="How long a worker's engine may stand still with work, or a worker be silent, "
+        "before its process is replaced. A layer run is a movement.",
+    )
+    health_timeout_s: float = Field(
+        15.0, gt=0, le=600, description="How long the model may take to answer a health check."
+    )
     drain_s: float = Field(20.0, ge=0, description="How long a stop waits for running tasks.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is logged."

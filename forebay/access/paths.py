@@ -10,7 +10,7 @@ METRICS: Final = "/metrics"
 _OPEN: Final = frozenset(
     {
         "/", "/samples.json", "/favicon.ico", "/robots.txt", "/docs", "/openapi.json",
-        "/healthz", "/health", "/ready", METRICS,
+        "/healthz", "/health", "/health/generate", "/ready", METRICS,
     }
 )  # fmt: skip
 _OPEN_FOLDERS: Final = ("/ui/", "/samples/")

@@ -60,6 +60,7 @@ from forebay.queue.files import RedisFiles
 from forebay.queue.opening import Place, open_queue
 from forebay.queue.operation import DOOR_ANSWER_S
 from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
+from forebay.queue.replacements import RedisReplacements
 from forebay.queue.responses import RedisResponses
 from forebay.queue.schema import Keys
 from forebay.queue.sweep import keep_swept
@@ -193,6 +194,8 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             files=desk.files,
             batches=desk,
             responses=_responses(opened.places[0]),
+            run_dir=settings.run_dir,
+            replacements=RedisReplacements(opened.places[0].redis, opened.places[0].name),
             access=access,
             alerts=alerting if settings.alerts else None,
         )
@@ -269,6 +272,8 @@ def door_settings(settings: Settings) -> DoorSettings:
         answer_timeout_s=settings.answer_timeout_s,
         reuse_answers=settings.answer_cache_s > 0,
         share_answers=settings.answer_cache_shared,
+        stall_s=settings.stall_s,
+        health_timeout_s=settings.health_timeout_s,
         cors_origins=settings.cors_origins,
         cors_credentials=settings.cors_credentials,
         send_timeout_s=settings.send_timeout_s,

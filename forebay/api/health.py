@@ -1,4 +1,4 @@
-"""Whether the door lives, whether it is ready, and its metrics."""
+"""Whether the door lives, whether it is ready, whether the model answers, and its metrics."""
 
 from __future__ import annotations
 
@@ -8,34 +8,62 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from forebay.api.dependencies import ServicesOf
+from forebay.api.model_probe import probe, serving_workers
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, NotReadyError, QueueUnavailableError
 from forebay.ops.metrics import CONTENT_TYPE
+from forebay.ops.worker_status import stalled_workers
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Answer as long as this process lives; nothing else is asked."""
-    return {"status": "alive"}
+async def healthz(services: ServicesOf) -> Response:
+    """Answer 200 unless a worker of this machine stands still with work, and nobody replaced it.
+
+    Neither load nor a queue that is away is a reason to restart what runs here.
+    """
+    if services.run_dir is not None:
+        stalled = stalled_workers(services.run_dir, services.settings.stall_s)
+        if stalled:
+            body = {"status": "stalled", "workers": len(stalled)}
+            return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+    return JSONResponse({"status": "alive"})
 
 
 @router.get("/ready")
 async def ready(services: ServicesOf) -> dict[str, Any]:
-    """Answer 200 when a request would be answered: the queue is there and a worker serves it."""
-    return {"status": "ready", "workers": await _workers(services)}
+    """Answer 200 when a request would be answered.
+
+    The queue is there, it is not drained, and a worker with a warm model serves it.
+    """
+    workers = await serving_workers(services)
+    if (await services.queue.depth()).drained:
+        raise NotReadyError("the queue is drained: it gives out no tasks", retry_after=5)
+    return {"status": "ready", "workers": workers}
 
 
 @router.get("/health")
 async def health(services: ServicesOf) -> Response:
     """Answer 200 when a worker has the model loaded, as the high-concurrency service does."""
     try:
-        await _workers(services)
+        await serving_workers(services)
     except ForebayError as error:
         body = {"status": "unavailable", "model_loaded": False, "reason": error.code}
         return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
     return JSONResponse({"status": "ok", "model_loaded": True})
+
+
+@router.get("/health/generate")
+async def generate(services: ServicesOf) -> Response:
+    """Have the model say one token about one picture; 200 when it did.
+
+    One question at a time; its result serves everyone for some seconds.
+    """
+    probed = await services.probed.get(lambda: probe(services))
+    if probed.reason is None:
+        return JSONResponse(probed.to_dict())
+    return JSONResponse(probed.to_dict(), status_code=503, headers={"Retry-After": "5"})
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -43,16 +71,14 @@ async def metrics(services: ServicesOf) -> Response:
     """Return the door's metrics and the queue's size in the Prometheus text form."""
     services.metrics.decoder_kills.set(services.decoders.kills)
     try:
-        depth, workers = await services.queue.depth(), await services.queue.workers()
-        services.metrics.see_queue(depth, workers)
+        await _see_queue(services)
     except QueueUnavailableError:
         services.metrics.miss_queue()
     return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def _workers(services: Services) -> int:
-    """Return how many workers serve. Raises NotReadyError for none, QueueUnavailableError."""
-    workers = await services.queue.workers()
-    if workers < 1:
-        raise NotReadyError("no worker with a loaded model has been heard of lately", retry_after=2)
-    return workers
+async def _see_queue(services: Services) -> None:
+    depth, workers = await services.queue.depth(), await services.queue.workers()
+    if services.replacements is not None:
+        services.metrics.workers_replaced.see(await services.replacements.counts())
+    services.metrics.see_queue(depth, workers)

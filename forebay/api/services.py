@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from forebay.access.gate import Gate
@@ -18,12 +19,15 @@ from forebay.api.alerts.desk import AlertDesk
 from forebay.api.batches.desk import BatchDesk
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
+from forebay.api.momentary import Momentary
+from forebay.api.probed import Probed
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
+from forebay.queue.replacements import RedisReplacements
 from forebay.queue.responses import RedisResponses
 from forebay.queue.webhook_ports import WebhookLog
 
@@ -31,6 +35,10 @@ AT_THE_QUEUE: Final = 32
 """Requests that write to the queue's server at once. In a burst the others wait for their turn in
 peace: a call has under a second, and with a thousand under way each would spend it waiting for the
 event loop and for a connection."""
+
+PROBE_FRESH_S: Final = 5.0
+"""What the model answered to a question about its health holds for so long, so that nobody can
+keep it busy by asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,10 @@ class DoorSettings:
     """Between two comments that keep a silent event stream open."""
     send_timeout_s: float = 30.0
     """A client that does not read its event stream for so long is dropped."""
+    stall_s: float = 10.0
+    """For how long a worker's engine may stand still with work."""
+    health_timeout_s: float = 15.0
+    """What the model has to answer a question about its health."""
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
 
@@ -91,6 +103,10 @@ class Services:
     responses: RedisResponses | None = None
     alerts: AlertDesk | None = None
     """None: no rules are judged here."""
+    run_dir: Path | None = None
+    """Where this machine's workers give signs of life; None: nobody looks for them."""
+    replacements: RedisReplacements | None = None
+    probed: Momentary[Probed] = field(default_factory=lambda: Momentary(PROBE_FRESH_S))
     access: Access | None = None
     """None: anyone may come in, and there are no keys; for a door within a test or a bench."""
 

@@ -26,6 +26,7 @@ from forebay.engine.encoder_cache import EncoderCache
 from forebay.engine.gpu.execution import GpuExecution, default_ops
 from forebay.engine.kv_blocks import BlockPool
 from forebay.engine.kv_cache import KVCache
+from forebay.engine.layer_pulse import LayerPulse
 from forebay.engine.limits import EngineLimits
 from forebay.engine.memory import MemorySplit
 from forebay.engine.memory_profile import (
@@ -98,6 +99,7 @@ class Engine:
             else PicturesInStep(self._runner.encode)
         )
         self._token_work = model.token_work
+        self._pulse = LayerPulse(model)
         self._scheduler = Scheduler(limits, self._pool, encoder)
         self._answers = Answers(preparer.tokenizer, stop_ids)
 
@@ -331,6 +333,14 @@ class Engine:
     def close(self) -> None:
         """Begin no picture any more: it is not to be stepped again. From any thread."""
         self._pictures.close()
+
+    @property
+    def pulse(self) -> int:
+        """Layers run so far: on a CPU a step may take long, and each layer shows that it moves.
+
+        On a GPU, whose steps are short, it may stay as it is. Read from any thread.
+        """
+        return self._pulse.count
 
     def check_integrity(self) -> None:
         """Raise IntegrityError unless the engine's books add up. For tests and idle moments."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from forebay.ops.resources import MachineReading
 from forebay.queue.ports import QueueDepth
@@ -14,6 +16,25 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _DECODE_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class SeenCounter(Collector):
+    """A counter that somebody else counts: it shows what was seen last, one value a label."""
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self._seen: Mapping[str, int] = {}
+
+    def see(self, counts: Mapping[str, int]) -> None:
+        """Take the present counts."""
+        self._seen = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return the counts in Prometheus' own form."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, count in self._seen.items():
+            family.add_metric([value], count)
+        yield family
 
 
 class Metrics:
@@ -126,6 +147,12 @@ class Metrics:
         self.workers = Gauge(
             "forebay_workers", "Workers with a recent sign of life.", registry=registry
         )
+        self.workers_replaced = SeenCounter(
+            "forebay_worker_replaced",
+            "Worker processes of the queue that a supervisor replaced, by reason.",
+            "reason",
+        )
+        registry.register(self.workers_replaced)
 
     def _webhooks(self) -> None:
         registry = self.registry

@@ -10,7 +10,7 @@ from forebay.queue.address import Form
 from forebay.queue.functions import library_source
 
 OURS: Final = (
-    "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "xadd",
+    "fcall", "fcall_ro", "function|load", "info", "ping", "hget", "hset", "hincrby", "xadd",
     "xread", "xrange", "xrevrange", "zrange", "pexpire", "lrange", "client|setinfo", "select",
     "set", "get", "del", "mget", "expire", "hgetall", "zadd", "zrem", "zcard", "zrevrange",
     "zrevrank",

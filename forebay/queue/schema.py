@@ -22,6 +22,7 @@ KEY_NAMES: dict[str, str] = {
     "deadlines": "deadlines",  # ZSET: waiting task -> time after which it must not start, ms
     "delayed": "delayed",  # ZSET: waiting task -> time before which it must not start, ms
     "dead": "dead",  # ZSET: dead letter -> time of death, ms
+    "replaced": "replaced",  # HASH: reason -> workers replaced for it
     "workers": "workers",  # ZSET: worker -> last sign of life, ms
     "held": "w:",  # SET per worker: tasks that it has leased
     "claim": "c:",  # STRING per worker: nonce of the last claim that leased something, and what
@@ -86,6 +87,7 @@ LIVE_KEYS: dict[str, str] = {
     "open": "index of tasks that have not ended",
     "api_keys": "index of API keys; at most MOST_API_KEYS",
     "api_key": "one that does not expire and is not revoked",
+    "replaced": "counters; one field for each reason",
     "audit": "at most about MOST_AUDITED entries",
 }
 """The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
@@ -182,6 +184,11 @@ class Keys:
     def body(self, task_id: TaskId) -> str:
         """The request of one task, or its answer."""
         return self.prefix + KEY_NAMES["body"] + task_id
+
+    @property
+    def replaced(self) -> str:
+        """How many workers were replaced, by reason."""
+        return self.prefix + KEY_NAMES["replaced"]
 
     @property
     def sweeper(self) -> str:

@@ -17,6 +17,9 @@ log = structlog.get_logger("forebay.supervisor")
 
 LOG_LIMIT_BYTES: Final = 10 * 2**20
 
+LAST_WORDS_S: Final = 0.5
+"""What a process that hangs has to log where."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
@@ -71,6 +74,8 @@ class Child:
         self.spec = spec
         self.ready = False
         self.starts = 0
+        self.exit_code: int | None = None  # of the last life
+        self.ended_for: str | None = None  # why the supervisor ended that life, None: it did not
         self._policy = policy or RestartPolicy()
         self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
@@ -111,8 +116,10 @@ class Child:
             if self._stopping.is_set():
                 return
             lived_s = clock() - began
+            self.exit_code = code
             log.warning("ended", child=self.spec.name, code=code, after_s=round(lived_s, 1))
             await self._on_death(self)
+            self.ended_for = None
             if not self.ready and self.starts >= self._policy.tries_to_start:
                 raise ChildFailedError(
                     f"{self.spec.name} ended {self.starts} times and was never ready "
@@ -136,6 +143,22 @@ class Child:
             if self._stopping.is_set() and self._process is not None:
                 self._process.kill()  # the stop saw no process, as this start was under way
             return
+
+    async def abort(self, reason: str) -> None:
+        """End a life that does not answer: SIGABRT, which logs every thread's stack, then SIGKILL.
+
+        ``keep_alive`` starts the next one. ``reason`` is kept for ``on_death``.
+        """
+        process = self._process
+        if process is None or process.returncode is not None or self._stopping.is_set():
+            return
+        self.ended_for = reason
+        for end in (signal.SIGABRT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(end)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), LAST_WORDS_S)
+                return
 
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
         """End the process: SIGTERM, then SIGKILL after ``grace_s`` or at ``hurry``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
 from forebay.core.events import EngineEvent
@@ -35,6 +35,14 @@ class EnginePort(Protocol):
     @property
     def accepting(self) -> bool:
         """Whether it wants more requests now; never while it is not ready."""
+        ...
+
+    @property
+    def marks(self) -> tuple[Hashable | None, ...]:
+        """One for each of its parts that may hang: what changes as that part gets on with its work.
+
+        None for a part without work. Always as many, in the same order; read from any thread.
+        """
         ...
 
     async def wait_accepting(self, timeout_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +67,11 @@ class SteppedEngine(Protocol):
         """Whether a step would do anything."""
         ...
 
+    @property
+    def pulse(self) -> int:
+        """Rises within a step, as its parts are done. Read from any thread."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Add:
@@ -95,6 +100,9 @@ class EngineThread:
         self._inbox: deque[_Add | _Abort] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._steps = 0
+        self._stepping = False
+        self._being_prepared: dict[TaskId, None] = {}  # the oldest first
         self._room = threading.Semaphore(MAX_UNPUBLISHED_STEPS)
         self._outbox: asyncio.Queue[Sequence[EngineEvent] | Exception] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,6 +124,15 @@ class EngineThread:
         self._engine.close()
         return not self._thread.is_alive()
 
+    @property
+    def marks(self) -> tuple[Hashable | None, ...]:
+        """The step under way, and the oldest request being prepared.
+
+        A thread that never comes back from preparing one holds its task as surely as a step does.
+        """
+        step = (self._steps, self._engine.pulse) if self._stepping else None
+        return step, next(iter(list(self._being_prepared)), None)
+
     async def wait_accepting(self, timeout_s: float) -> None:
         """Return at once: what an engine here may hold is known to its worker."""
         del timeout_s
@@ -126,8 +143,17 @@ class EngineThread:
         """Prepare on a thread; see the engine's own ``prepare``."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._preparers, self._engine.prepare, run, request, images, terms
+            self._preparers, self._prepare, run, request, images, terms
         )
+
+    def _prepare(
+        self, run: TaskId, request: InferenceRequest, images: Mapping[str, bytes], terms: Terms
+    ) -> Any:
+        self._being_prepared[run] = None
+        try:
+            return self._engine.prepare(run, request, images, terms)
+        finally:
+            del self._being_prepared[run]
 
     def add(self, run: TaskId, prepared: Any) -> None:
         """Hand a prepared request to the engine; a refusal comes back as a ``Failed`` event."""
@@ -165,16 +191,24 @@ class EngineThread:
     def _run(self) -> None:
         try:
             while (commands := self._next_commands()) is not None:
-                refused = [event for command in commands if (event := self._obey(command))]
-                stepped = self._engine.step().events if self._engine.has_work else ()
-                if refused or stepped:
-                    self._room.acquire()
-                    self._hand_over([*refused, *stepped])
+                events = self._advance(commands)
+                if events:
+                    self._room.acquire()  # the publisher's time is none of the engine's
+                    self._hand_over(events)
                 if not self._engine.has_work:
                     # an idle moment costs nobody anything; books that do not add up end the process
                     self._engine.check_integrity()
         except Exception as error:  # noqa: BLE001  (the publisher raises it again)
             self._hand_over(error)
+
+    def _advance(self, commands: Sequence[_Add | _Abort]) -> list[EngineEvent]:
+        self._steps, self._stepping = self._steps + 1, True
+        try:
+            refused = [event for command in commands if (event := self._obey(command))]
+            stepped = self._engine.step().events if self._engine.has_work else ()
+            return [*refused, *stepped]
+        finally:
+            self._stepping = False
 
     def _next_commands(self) -> list[_Add | _Abort] | None:
         """Return what was asked since the last step, waiting while idle; None at the end."""

@@ -13,9 +13,9 @@ from forebay.engine.device import device_named
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.models.quantization import Quantization, choice_for
+from forebay.ops.worker_status import peak_memory_bytes
 from forebay.worker.allocator import keep_freed_memory
 from forebay.worker.engine_thread import EngineThread
-from forebay.worker.status import peak_memory_bytes
 
 log = structlog.get_logger("forebay.worker")
 

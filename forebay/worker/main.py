@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 
 import structlog
@@ -17,19 +18,25 @@ from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.resources import Machine
+from forebay.ops.worker_status import (
+    Phase,
+    WorkerStatus,
+    peak_memory_bytes,
+    touch_status,
+    write_status,
+)
 from forebay.queue.blob_places import open_blobs
 from forebay.queue.opening import open_queue
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
+from forebay.worker.exit_codes import ExitCode
 from forebay.worker.signals import StopSignal
-from forebay.worker.status import Phase, WorkerStatus, peak_memory_bytes, write_status
+from forebay.worker.watchdog import Watchdog
 from forebay.worker.worker import Worker, WorkerLimits
 
 log = structlog.get_logger("forebay.worker")
 
 AHEAD = 4
 """Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
-
-BROKEN_EXIT_CODE = 3
 
 FULL_BEATS_A_LEASE = 5
 LONGEST_BEAT_S = 1.0
@@ -49,6 +56,7 @@ def run(settings: Settings, name: str) -> None:
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
     configure_logs(name, level=settings.log_level, form=settings.log_format)
+    faulthandler.enable()  # at SIGABRT, too, with which the supervisor ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
     if settings.upstream_url is not None:
         engine: EnginePort = upstream_engine(settings)
@@ -93,6 +101,7 @@ def upstream_limits(settings: Settings) -> WorkerLimits:
 
 
 async def _work(settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits) -> None:
+    watchdog = Watchdog(lambda: engine.marks, settings.stall_s)
     async with open_queue(
         settings.queue_address(),
         settings.queue_name,
@@ -109,9 +118,9 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
             blobs=open_blobs(settings.blob_address(), opened.places),
             engine=engine,
             limits=limits,
-            on_heartbeat=lambda one: _report(settings, _status_of(one, settings)),
+            on_life=lambda one: _report(settings, _status_of(one, settings, watchdog)),
         )
-        with StopSignal().listening() as stop:
+        with StopSignal().listening() as stop, watchdog.watching():
             async with _machine_reporter(settings, name, opened.access):
                 await _run_unbroken(worker, stop)
 
@@ -136,7 +145,7 @@ async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:
         log.critical("engine_broken", exc_info=group)
         broken = True
     if broken:
-        raise SystemExit(BROKEN_EXIT_CODE)
+        raise SystemExit(ExitCode.ENGINE_BROKEN)
 
 
 def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> WorkerLimits:
@@ -149,7 +158,7 @@ def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> Worke
     )
 
 
-def _status_of(worker: Worker, settings: Settings) -> WorkerStatus:
+def _status_of(worker: Worker, settings: Settings, watchdog: Watchdog) -> WorkerStatus:
     return WorkerStatus(
         name=worker.name,
         pid=os.getpid(),
@@ -159,6 +168,7 @@ def _status_of(worker: Worker, settings: Settings) -> WorkerStatus:
         answered=worker.publisher.tally.answered,
         failed=worker.publisher.tally.failed,
         peak_bytes=peak_memory_bytes(),
+        still_s=watchdog.engine_still_s,
     )
 
 
@@ -168,3 +178,4 @@ def _report(settings: Settings, status: WorkerStatus) -> None:
         write_status(settings.run_dir, status)
     except OSError as error:
         log.warning("status_not_written", reason=str(error))
+        touch_status(settings.run_dir, status.name)

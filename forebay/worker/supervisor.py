@@ -21,13 +21,15 @@ import structlog
 
 from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings
 from forebay.core.errors import QueueUnavailableError
-from forebay.queue.connection import connect
-from forebay.queue.redis_queue import RedisQueue
+from forebay.ops.worker_status import Phase, WorkerStatus, read_status
+from forebay.queue.errors import QueueSetupError
+from forebay.queue.opening import open_queue
+from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
 from forebay.worker.child import Child, ChildSpec
 from forebay.worker.queue_server import QueueServer
+from forebay.worker.replacing import end_when_silent, reason_of
 from forebay.worker.signals import StopSignal
-from forebay.worker.status import Phase, WorkerStatus, read_status
 
 log = structlog.get_logger("forebay.supervisor")
 T = TypeVar("T")
@@ -174,9 +176,13 @@ class Stack:
         spec = ChildSpec(
             name, ("worker", "--supervised", "--name", name), environment, self._log_file(name)
         )
-        worker = Child(spec, on_death=self._reap)
+        worker = Child(spec, on_death=self._replace)
         self.workers.append(worker)
         await self._run(worker)
+        watch = end_when_silent(
+            worker, self._settings.run_dir, self._settings.stall_s, START_LIMIT_S
+        )
+        self._monitors.append(asyncio.create_task(watch))
 
     async def _run(self, child: Child) -> None:
         await child.start()
@@ -184,27 +190,34 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """Return the children's variables: these settings whole, so no file is read again."""
-        settings = self._settings.model_copy(
-            update={"queue_url": self._queue.url, "port": self.port}
-        )
+        settings = self._settings_of_children()
         others = {key: val for key, val in os.environ.items() if not key.startswith(ENV_PREFIX)}
         return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}
+
+    def _settings_of_children(self) -> Settings:
+        return self._settings.model_copy(update={"queue_url": self._queue.url, "port": self.port})
 
     def _log_file(self, name: str) -> Path | None:
         return self._log_dir / f"{name}.log" if self._log_dir else None
 
-    async def _reap(self, worker: Child) -> None:
-        """Give a dead worker's tasks back at once rather than when its leases run out."""
-        redis = connect(self._queue.url)
+    async def _replace(self, worker: Child) -> None:
+        """Give a dead worker's tasks back at once, and note for alerts why it is replaced."""
+        reason = reason_of(worker)
         try:
-            queue = RedisQueue(redis, self._settings.queue_name, self._settings.queue_limits())
-            await queue.start()
-            reaped = await queue.reap(worker.spec.name)
-            log.info("reaped", worker=worker.spec.name, tasks=len(reaped))
-        except QueueUnavailableError as error:
-            log.warning("not_reaped", worker=worker.spec.name, reason=error.message)
-        finally:
-            await redis.aclose()
+            async with open_queue(
+                self._settings_of_children().queue_address(),
+                self._settings.queue_name,
+                self._settings.queue_limits(),
+                partitions=self._settings.queue_partitions,
+            ) as opened:
+                reaped = await opened.queue.reap(worker.spec.name)
+                first = opened.places[0]
+                await RedisReplacements(first.redis, first.name).note(reason)
+            log.warning("replaced", worker=worker.spec.name, reason=reason, tasks=len(reaped))
+        except (QueueUnavailableError, QueueSetupError) as error:
+            log.warning(
+                "replaced_unreaped", worker=worker.spec.name, reason=reason, queue=str(error)
+            )
 
     async def _door_open(self) -> None:
         assert self.api is not None

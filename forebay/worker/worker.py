@@ -24,11 +24,11 @@ from forebay.core.errors import (
 )
 from forebay.core.events import EngineEvent, Failed, Finished, PhaseBegun, Returned, TokenDelta
 from forebay.engine.errors import EngineBrokenError
+from forebay.ops.worker_status import Phase
 from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
 from forebay.worker.engine_port import EnginePort
 from forebay.worker.leases import HeldLeases, LeaseKey, key_of, run_id
 from forebay.worker.publisher import Publisher
-from forebay.worker.status import Phase
 
 log = structlog.get_logger("forebay.worker")
 
@@ -70,7 +70,7 @@ class Worker:
         blobs: BlobStore,
         engine: EnginePort,
         limits: WorkerLimits,
-        on_heartbeat: Callable[[Worker], None] = lambda _: None,
+        on_life: Callable[[Worker], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.held = HeldLeases(limits.max_leases, limits.max_tokens)
@@ -78,7 +78,7 @@ class Worker:
         self._blobs = blobs
         self._engine = engine
         self._limits = limits
-        self._on_heartbeat = on_heartbeat
+        self._on_life = on_life
         self._draining = False
         self._preparing: set[asyncio.Task[None]] = set()
         self.publisher = Publisher(
@@ -107,10 +107,11 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._heartbeat_loop())
+                life = group.create_task(self._life_loop())
                 publish = group.create_task(self._publish_loop())
                 await self._claim_loop(stop, group)
                 await self._drain(hurry or asyncio.Event())
-                for task in (heartbeat, publish, *self._preparing):
+                for task in (heartbeat, life, publish, *self._preparing):
                     task.cancel()
         finally:
             if not await self._engine.stop():
@@ -263,14 +264,19 @@ class Worker:
     async def _heartbeat_loop(self) -> None:
         while True:
             await self._heartbeat()
-            self._on_heartbeat(self)
+            await asyncio.sleep(self._limits.heartbeat_s)
+
+    async def _life_loop(self) -> None:
+        """Give signs of life on this machine, however long the queue's server takes to answer."""
+        while True:
+            self._on_life(self)
             await asyncio.sleep(self._limits.heartbeat_s)
 
     async def _heartbeat(self) -> None:
         """Renew every lease; drop what is lost, end what was cancelled."""
         keys = self.held.keys()
         try:
-            reply = await self._queue.heartbeat(self.name, keys, serving=self._engine.ready)
+            reply = await self._queue.heartbeat(self.name, keys, serving=self.phase is Phase.READY)
         except QueueUnavailableError as error:
             log.warning("queue_unavailable", during="heartbeat", reason=error.message)
             return
@@ -283,7 +289,8 @@ class Worker:
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Give back what the engine does not have, wait for the rest, then give that back too."""
         self._draining = True
-        self._on_heartbeat(self)
+        self._on_life(self)
+        await self._heartbeat()  # that it serves no more is known before anybody counts on it
         log.info("draining", held=len(self.held))
         await self.publisher.release(self.held.keys_outside_engine(), why="drain")
         clock = asyncio.get_running_loop().time

@@ -45,6 +45,7 @@ from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import Lease, Outcome, StreamWrite, TaskError
 from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
+from forebay.queue.replacements import RedisReplacements
 from forebay.queue.responses import RedisResponses
 from forebay.queue.token_stream import RedisTokenStreams
 
@@ -120,6 +121,8 @@ async def open_door(
             files=desk.files,
             batches=desk,
             responses=RedisResponses(redis, "test"),
+            run_dir=folder.with_name("run"),
+            replacements=RedisReplacements(redis, "test"),
             access=access,
             alerts=alerts,
         )

@@ -30,12 +30,12 @@ from forebay.engine.upstream import engine as upstream_engine
 from forebay.engine.upstream import health
 from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
+from forebay.ops.worker_status import Phase, read_status
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.ports import NewTask, StreamKind, TaskRecord
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
-from forebay.worker.status import Phase, read_status
 from forebay.worker.worker import Worker, WorkerLimits
 from tests.engine.fake_upstream import (
     Exchange,

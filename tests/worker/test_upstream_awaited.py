@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from forebay.config import Settings
+from forebay.ops.worker_status import Phase
 from forebay.worker import supervisor
 from forebay.worker.signals import StopSignal
-from forebay.worker.status import Phase
 from forebay.worker.supervisor import Stack
 from scripts.running_stack import free_port
 from tests.engine.fake_upstream import FakeUpstream

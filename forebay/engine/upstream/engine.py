@@ -90,6 +90,11 @@ class UpstreamEngine:
         """Whether more requests are wanted: the server is neither doubted nor busy."""
         return self._health.accepting
 
+    @property
+    def marks(self) -> tuple[()]:
+        """None: all its work is on the event loop, and silences there have limits of their own."""
+        return ()
+
     async def wait_accepting(self, timeout_s: float) -> None:
         """Return when more requests are wanted, or after ``timeout_s``."""
         await self._health.wait_accepting(timeout_s)

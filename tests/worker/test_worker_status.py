@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forebay.worker.status import (
+from forebay.ops.worker_status import (
     Phase,
     WorkerStatus,
     peak_memory_bytes,

@@ -1,14 +1,18 @@
-"""A worker's sign of life on its own machine: a small file, rewritten whole at every heartbeat."""
+"""A worker's sign of life on its own machine: a small file, rewritten about every second."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import sys
+import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+import psutil
 
 
 class Phase(StrEnum):
@@ -22,7 +26,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """What a worker says of itself. ``peak_bytes``: most resident memory since its start."""
+    """What a worker says of itself. ``peak_bytes``: most resident memory since its start.
+
+    ``still_s``: for how long its engine has had work and has not moved.
+    """
 
     name: str
     pid: int
@@ -32,6 +39,7 @@ class WorkerStatus:
     answered: int = 0
     failed: int = 0
     peak_bytes: int = 0
+    still_s: float = 0.0
 
 
 def status_path(folder: Path, name: str) -> Path:
@@ -55,6 +63,45 @@ def read_status(folder: Path, name: str) -> WorkerStatus | None:
         return WorkerStatus(**{**raw, "phase": Phase(raw["phase"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def touch_status(folder: Path, name: str) -> None:
+    """Renew an old status file where no new one can be written: a full disk is no silence."""
+    with contextlib.suppress(OSError):
+        os.utime(status_path(folder, name))
+
+
+def status_mark(folder: Path, name: str) -> int | None:
+    """Return what changes with every sign of life, None where there was none."""
+    try:
+        return status_path(folder, name).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def stalled_workers(folder: Path, limit_s: float) -> list[str]:
+    """Return the living workers of this machine that hold work and have not moved for so long.
+
+    Idle ones, ended ones, and those that still load their model are none of them.
+    """
+    suffix = ".status.json"
+    names = [path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")]
+    return [name for name in sorted(names) if _stalled(folder, name, limit_s)]
+
+
+def _stalled(folder: Path, name: str, limit_s: float) -> bool:
+    status, mark = read_status(folder, name), status_mark(folder, name)
+    if status is None or mark is None or status.held == 0 or status.phase is Phase.LOADING:
+        return False
+    silent_s = max(0.0, time.time() - mark / 1e9)
+    return status.still_s + silent_s > limit_s and _lives(status.pid)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def peak_memory_bytes() -> int:

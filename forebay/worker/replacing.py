@@ -1,0 +1,71 @@
+"""Ends workers that have fallen silent, and says why a worker was replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from forebay.core.stillness import Stillness
+from forebay.ops.worker_status import Phase, read_status, status_mark
+from forebay.worker.child import Child
+from forebay.worker.exit_codes import ExitCode
+
+log = structlog.get_logger("forebay.supervisor")
+
+TICK_S: Final = 0.5
+
+SILENCE_MARGIN_S: Final = 2.0
+"""A worker that can still end itself says more of what hung, so it is given the first word."""
+
+
+class Reason(StrEnum):
+    """Why a worker's process was replaced. ``SILENT``: no sign of life, not even from its end."""
+
+    SILENT = "silent"
+    ENGINE_HUNG = "engine_hung"
+    LOOP_HUNG = "loop_hung"
+    ENGINE_BROKEN = "engine_broken"
+    DIED = "died"
+
+
+_OF_CODE: Final[dict[int, Reason]] = {
+    ExitCode.ENGINE_HUNG: Reason.ENGINE_HUNG,
+    ExitCode.LOOP_HUNG: Reason.LOOP_HUNG,
+    ExitCode.ENGINE_BROKEN: Reason.ENGINE_BROKEN,
+}
+
+
+def reason_of(worker: Child) -> Reason:
+    """Return why the worker's last life ended."""
+    if worker.ended_for is not None:
+        return Reason(worker.ended_for)
+    code = worker.exit_code
+    return Reason.DIED if code is None else _OF_CODE.get(code, Reason.DIED)
+
+
+async def end_when_silent(worker: Child, run_dir: Path, stall_s: float, load_s: float) -> None:
+    """Watch a worker for ever, and end every life of it that gives no sign for ``stall_s``.
+
+    ``load_s``: what it has to load its model, during which it gives none.
+    """
+    silence, name = Stillness(TICK_S), worker.spec.name
+    clock = asyncio.get_running_loop().time
+    while True:
+        await asyncio.sleep(TICK_S)
+        pid = worker.pid
+        mark = None if pid is None else (pid, status_mark(run_dir, name))
+        silent_s = silence.see(mark, clock())
+        limit_s = stall_s + SILENCE_MARGIN_S if _speaks(run_dir, name, pid) else load_s
+        if silent_s > limit_s:
+            log.error("silent", worker=name, pid=pid, silent_s=round(silent_s, 1))
+            await worker.abort(Reason.SILENT)
+
+
+def _speaks(run_dir: Path, name: str, pid: int | None) -> bool:
+    """Whether this life of the worker is at a point where it gives signs of life."""
+    status = read_status(run_dir, name)
+    return status is not None and status.pid == pid and status.phase is not Phase.LOADING
