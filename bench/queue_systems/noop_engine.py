@@ -27,6 +27,7 @@ class NoopEngine:
 
     ready = True
     accepting = True
+    marks = ()
 
     def __init__(
         self, on_claim: Callable[[int], None] = lambda _: None, seconds: float = 0.0

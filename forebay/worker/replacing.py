@@ -61,7 +61,7 @@ async def end_when_silent(worker: Child, run_dir: Path, stall_s: float, load_s: 
         silent_s = silence.see(mark, clock())
         limit_s = stall_s + SILENCE_MARGIN_S if _speaks(run_dir, name, pid) else load_s
         if silent_s > limit_s:
-            log.error("silent", worker=name, pid=pid, silent_s=round(silent_s, 1))
+            log.error("silent", worker=name, pid=pid, after_s=round(silent_s, 1))
             await worker.abort(Reason.SILENT)
 
 

@@ -216,7 +216,7 @@ class Stack:
             log.warning("replaced", worker=worker.spec.name, reason=reason, tasks=len(reaped))
         except (QueueUnavailableError, QueueSetupError) as error:
             log.warning(
-                "replaced_unreaped", worker=worker.spec.name, reason=reason, queue=str(error)
+                "replaced_unreaped", worker=worker.spec.name, reason=reason, detail=str(error)
             )
 
     async def _door_open(self) -> None:

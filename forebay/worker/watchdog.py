@@ -33,7 +33,7 @@ def end_process(code: ExitCode, still_s: float) -> None:
     """End this process now; nothing of it is waited for but a line in the log."""
     faulthandler.dump_traceback(all_threads=True)
     threading.Timer(LAST_WORDS_S, os._exit, (code,)).start()
-    log.critical(code.name.lower(), still_s=round(still_s, 1))
+    log.critical(code.name.lower(), after_s=round(still_s, 1))
     os._exit(code)
 
 

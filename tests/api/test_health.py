@@ -169,10 +169,10 @@ async def test_without_a_worker_or_with_one_that_fails_the_reason_is_told(door: 
     refused = await door.http.get("/health/generate")
     assert (refused.status_code, refused.json()["reason"]) == (503, "not_ready")
     door.services.probed._stale_at = 0  # a moment later
-    async with working(door, lambda _: TaskError("task_failed", "no")):
+    async with working(door, lambda _: TaskError("upstream_failed", "no")):
         await eventually(door.queue.workers)
         refused = await door.http.get("/health/generate")
-    assert (refused.status_code, refused.json()["reason"]) == (503, "task_failed")
+    assert (refused.status_code, refused.json()["reason"]) == (503, "upstream_failed")
 
 
 async def test_replaced_workers_are_a_counter(door: Door, redis: Redis) -> None:
