@@ -99,7 +99,8 @@ WORDS_ZH = {
     "webhook_timeout_s": "接收方接收一个 webhook 的最长时间。",
     "webhook_concurrency": "每个 API 进程同时投递的 webhook 数。",
     "webhook_host_concurrency": "其中同时投递给同一接收方的数量。",
-    "stall_s": "有任务时引擎停滞不前、或工作进程没有动静的最长时间，超过后替换该进程。每算完一层都算有进展。",
+    "stall_s": "有任务时引擎停滞不前、或工作进程没有动静的最长时间，"
+    "超过后替换该进程。每算完一层都算有进展。",
     "health_timeout_s": "健康检查时模型作答的最长时间。",
     "drain_s": "停止时等待运行中任务的时长。",
     "log_level": "记录的最低日志级别。",
