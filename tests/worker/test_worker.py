@@ -267,6 +267,59 @@ async def test_work_whose_lease_was_lost_changes_nothing(rig: Rig) -> None:
     assert "".join(entry.text for entry in said[begin:]) == record.text
 
 
+class UnansweredHeartbeats:
+    """A queue whose heartbeats are never answered, as when its server is away without a word."""
+
+    def __init__(self, queue: RedisQueue) -> None:
+        self._queue = queue
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    async def heartbeat(self, *_: Any, **__: Any) -> Any:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_signs_of_life_do_not_wait_for_the_queues_server(rig: Rig) -> None:
+    queue, signs = UnansweredHeartbeats(rig.queue), asyncio.Semaphore(0)
+    worker = Worker(
+        "w",
+        queue=queue,
+        streams=rig.streams,
+        blobs=rig.blobs,
+        engine=EngineThread(rig.engine),
+        limits=LIMITS,
+        on_life=lambda _: signs.release(),
+    )
+    working = asyncio.create_task(worker.run(asyncio.Event()))
+    async with asyncio.timeout(20):
+        await queue.asked.wait()
+        for _ in range(10):
+            await signs.acquire()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_worker_that_drains_is_not_counted_as_serving(rig: Rig) -> None:
+    task_id = await rig.submit("long", max_tokens=400)
+    stop = asyncio.Event()
+    working = asyncio.create_task(rig.worker().run(stop))
+    await rig.first_token(task_id)
+    async with asyncio.timeout(20):
+        while await rig.queue.workers() != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        stop.set()
+        while await rig.queue.workers() != 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        record = await rig.queue.get(task_id)
+        assert record is not None
+        assert record.state.held  # it is still at work
+        await working
+    assert (await rig.ended(task_id)).state is State.FINISHED
+
+
 class BrokenEngine:
     """An engine whose step raises, as after a device error."""
 
