@@ -19,7 +19,7 @@ from typing import Final, Self, TypeVar
 import httpx
 import structlog
 
-from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings
+from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
 from forebay.queue.errors import QueueSetupError
@@ -214,7 +214,7 @@ class Stack:
                 first = opened.places[0]
                 await RedisReplacements(first.redis, first.name).note(reason)
             log.warning("replaced", worker=worker.spec.name, reason=reason, tasks=len(reaped))
-        except (QueueUnavailableError, QueueSetupError) as error:
+        except (QueueUnavailableError, QueueSetupError, SettingsError) as error:
             log.warning(
                 "replaced_unreaped", worker=worker.spec.name, reason=reason, detail=str(error)
             )

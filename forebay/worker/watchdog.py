@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -92,9 +92,10 @@ class Watchdog:
         still_s = self._loop_stillness.see(self._answered, now_s)
         if still_s > self._limit_s:
             return ExitCode.LOOP_HUNG, still_s
-        if self._answered == self._asked and not loop.is_closed():
+        if self._answered == self._asked:
             self._asked += 1
-            loop.call_soon_threadsafe(self._answer)
+            with suppress(RuntimeError):  # it has been closed: the watch is over in a moment
+                loop.call_soon_threadsafe(self._answer)
         return None
 
     def _answer(self) -> None:
