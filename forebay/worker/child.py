@@ -20,6 +20,10 @@ LOG_LIMIT_BYTES: Final = 10 * 2**20
 LAST_WORDS_S: Final = 0.5
 """What a process that hangs has to log where."""
 
+TELL_SIGNAL: Final = signal.SIGUSR1
+"""Has a worker log the stack of each of its threads. Not SIGABRT, whose core dump of a model may be
+as large as memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
@@ -145,7 +149,7 @@ class Child:
             return
 
     async def abort(self, reason: str) -> None:
-        """End a life that does not answer: SIGABRT, which logs every thread's stack, then SIGKILL.
+        """End a life that does not answer: ``TELL_SIGNAL``, then SIGKILL.
 
         ``keep_alive`` starts the next one. ``reason`` is kept for ``on_death``.
         """
@@ -153,7 +157,7 @@ class Child:
         if process is None or process.returncode is not None or self._stopping.is_set():
             return
         self.ended_for = reason
-        for end in (signal.SIGABRT, signal.SIGKILL):
+        for end in (TELL_SIGNAL, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(end)
             with contextlib.suppress(TimeoutError):

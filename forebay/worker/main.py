@@ -27,6 +27,7 @@ from forebay.ops.worker_status import (
 )
 from forebay.queue.blob_places import open_blobs
 from forebay.queue.opening import open_queue
+from forebay.worker.child import TELL_SIGNAL
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.exit_codes import ExitCode
 from forebay.worker.signals import StopSignal
@@ -56,7 +57,8 @@ def run(settings: Settings, name: str) -> None:
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
     configure_logs(name, level=settings.log_level, form=settings.log_format)
-    faulthandler.enable()  # at SIGABRT, too, with which the supervisor ends what does not answer
+    faulthandler.enable()
+    faulthandler.register(TELL_SIGNAL)  # the supervisor's, before it ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
     if settings.upstream_url is not None:
         engine: EnginePort = upstream_engine(settings)
