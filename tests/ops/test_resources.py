@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from forebay.ops.metrics import Metrics
 from forebay.ops.nvml import GpuReading, Nvml
 from forebay.ops.resources import Machine, MachineReading
+from forebay.ops.worker_status import Phase, WorkerStatus, write_status
 from forebay.ops.worker_watch import RestartCounter
-from forebay.worker.status import Phase, WorkerStatus, write_status
 
 
 def certificate(file: Path, *days: float) -> None:
