@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.client import Target, burst, closed, takes_fixed_length
+from bench.engine_plan import EnginePlan
 from bench.peers import forebay, knows_quantization, peer
-from bench.plan import Plan, Raw
+from bench.plan import Raw
 from bench.servers import Recipe, RunningServer, ServerError, running
 from bench.statistics import Answer, figures
 from bench.watch import watching
@@ -58,7 +59,7 @@ class Contender:
     runs: frozenset[str]
 
 
-def compare(plan: Plan, part: str, checkpoint: str) -> Raw:
+def compare(plan: EnginePlan, part: str, checkpoint: str) -> Raw:
     """Compare Forebay with the peers on one checkpoint; see the module's text."""
     runs = _runs(plan)
     raw: Raw = {"checkpoint": checkpoint, "servers": {}, "absent": {}, "rounds": []}
@@ -77,7 +78,7 @@ def compare(plan: Plan, part: str, checkpoint: str) -> Raw:
     return raw
 
 
-def _runs(plan: Plan) -> tuple[Run, ...]:
+def _runs(plan: EnginePlan) -> tuple[Run, ...]:
     sizes = plan.sizes
     return (
         Run("closed1", sizes.one_by_one, 1, 0),
@@ -87,7 +88,7 @@ def _runs(plan: Plan) -> tuple[Run, ...]:
 
 
 def _start_all(
-    plan: Plan, stack: ExitStack, checkpoint: str, runs: Sequence[Run], raw: Raw
+    plan: EnginePlan, stack: ExitStack, checkpoint: str, runs: Sequence[Run], raw: Raw
 ) -> list[Contender]:
     contenders = []
     for recipe, names in _recipes(plan, checkpoint, runs):
@@ -111,7 +112,7 @@ def _start_all(
 
 
 def _recipes(
-    plan: Plan, checkpoint: str, runs: Sequence[Run]
+    plan: EnginePlan, checkpoint: str, runs: Sequence[Run]
 ) -> list[tuple[Recipe, frozenset[str]]]:
     """Return every server with the runs it takes part in.
 
@@ -127,7 +128,7 @@ def _recipes(
 
 
 async def _warm_up(
-    plan: Plan, server: RunningServer, runs: frozenset[str]
+    plan: EnginePlan, server: RunningServer, runs: frozenset[str]
 ) -> tuple[Contender, Raw]:
     """Find out how to speak to a server, and let it compile and allocate what it will."""
     recipe, began = server.recipe, time.monotonic()
@@ -154,7 +155,7 @@ def said_quantization(log: Path) -> str | None:
 
 
 def _round(
-    plan: Plan, part: str, contenders: Sequence[Contender], runs: Sequence[Run], number: int
+    plan: EnginePlan, part: str, contenders: Sequence[Contender], runs: Sequence[Run], number: int
 ) -> Raw:
     turned = [*contenders[number % len(contenders) :], *contenders[: number % len(contenders)]]
     results: Raw = {contender.server.name: {} for contender in contenders}
@@ -188,14 +189,14 @@ def _line(contender: Contender, run: Run, made: Raw) -> str:
     )
 
 
-Part = Callable[[Plan, str], Raw]
+Part = Callable[[EnginePlan, str], Raw]
 
 
-def small(plan: Plan, part: str) -> Raw:
+def small(plan: EnginePlan, part: str) -> Raw:
     """Compare on the checkpoint of 150 million parameters."""
     return compare(plan, part, "small")
 
 
-def tiny(plan: Plan, part: str) -> Raw:
+def tiny(plan: EnginePlan, part: str) -> Raw:
     """Compare on the checkpoint of 11 million parameters, where the stack around weighs most."""
     return compare(plan, part, "tiny")

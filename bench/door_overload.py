@@ -21,8 +21,9 @@ import httpx
 import uvloop
 
 from bench.door_load import Reply, about, at_once, open_loop, photo, predict_request
-from bench.door_plan import DoorPlan, Raw
+from bench.door_plan import DoorPlan
 from bench.peers import ROOT, forebay
+from bench.plan import Raw
 from bench.servers import RunningServer, ServerError, running
 from bench.statistics import percentile
 

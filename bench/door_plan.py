@@ -1,16 +1,12 @@
-"""What a run of the door's bench is to do, and where it writes as it goes."""
+"""What a run of the door's bench is to do."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.checkpoints import checkpoint_folder
-
-Raw = dict[str, Any]
+from bench.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +31,12 @@ QUICK = DoorSizes(rounds=1, requests=20, photos=5, burst=20, overload_s=2.0, sin
 """A smoke run: every path once, figures that mean nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class DoorPlan:
-    """One run: the folder of the peers' environments and checkpoints, one for data and logs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorPlan(Plan):
+    """One run of the door's bench: how much is asked."""
 
-    ``save`` takes a part's name and its raw figures so far; it is called after every round.
-    """
-
-    home: Path
-    work: Path
     sizes: DoorSizes
-    save: Callable[[str, Raw], None]
-    began: float = field(default_factory=time.monotonic)
 
     def checkpoint(self, name: str) -> Path:
         """Return the folder of the checkpoint ``tiny`` or ``small``."""
         return checkpoint_folder(self.home, name)
-
-    def folder(self, name: str) -> Path:
-        """Return a new folder."""
-        folder = self.work / f"{name}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        return folder
-
-    def say(self, text: str) -> None:
-        """Print a line of progress with the minutes since the start."""
-        print(f"[{(time.monotonic() - self.began) / 60:5.1f} min] {text}", flush=True)

@@ -15,8 +15,9 @@ from pathlib import Path
 import uvloop
 
 from bench.door_load import about, at_once, closed, photo, predict_request
-from bench.door_plan import DoorPlan, Raw
+from bench.door_plan import DoorPlan
 from bench.peers import ROOT, PeerMissingError
+from bench.plan import Raw
 from bench.queue_server import QueueServer, queue_server
 from bench.servers import Recipe, RunningServer, running
 from scripts.running_stack import free_port

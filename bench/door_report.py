@@ -9,10 +9,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from bench.door_plan import Raw
 from bench.door_predict import FLASK, OURS, ratio
-
-Summary = dict[str, float | None]
+from bench.plan import Raw
+from bench.report import Summary, head
 
 KINDS = ("same", "apart", "burst_50", "burst")
 
@@ -64,19 +63,7 @@ def _errors(raw: Raw | None) -> float | None:
 
 def table(whole: Raw) -> str:
     """Return the report for people, in Markdown."""
-    machine = whole["machine"]
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
-        f"Python {machine['python']}; commit {machine['commit']}.",
-        "",
-        f"`{whole['command']}`",
-        "",
-        "| Figure | Measured | Wanted |",
-        "|---|---|---|",
-    ]
-    for name, wanted in TARGETS.items():
-        value = whole[name]
-        lines.append(f"| `{name}` | {'-' if value is None else f'{value:.3g}'} | {wanted} |")
+    lines = head(whole, TARGETS)
     if "predict" in whole["parts"]:
         lines += ["", *_predict(whole["parts"]["predict"])]
     return "\n".join(lines) + "\n"

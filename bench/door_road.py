@@ -26,9 +26,10 @@ import httpx
 import uvloop
 
 from bench.client import ANSWER_TOKENS, QUESTIONS, Target, burst, takes_fixed_length
-from bench.door_plan import DoorPlan, Raw
+from bench.door_plan import DoorPlan
 from bench.peers import ROOT, forebay
 from bench.pictures import picture
+from bench.plan import Raw
 from bench.queue_server import queue_server
 from bench.servers import Recipe, RunningServer, clean_environment, running, stop
 from bench.statistics import Answer, percentile

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.client import ANSWER_TOKENS, QUESTIONS
+from bench.engine_plan import EngineSizes
 from bench.pictures import SIDE, picture
-from bench.plan import Raw, Sizes
+from bench.plan import Raw
 from bench.step_split import split
 from forebay.config import load_settings
 from forebay.core.events import Finished, StepStats
@@ -84,7 +85,7 @@ def _greedy(max_tokens: int) -> SamplingParams:
     return SamplingParams(max_tokens=max_tokens, **fields)
 
 
-def steps(checkpoint: Path, sizes: Sizes) -> Raw:
+def steps(checkpoint: Path, sizes: EngineSizes) -> Raw:
     """Split the steps' time at several concurrencies; each request's picture is its own."""
     asked = Asked(checkpoint)
     return {
@@ -95,7 +96,7 @@ def steps(checkpoint: Path, sizes: Sizes) -> Raw:
     }
 
 
-def _count(concurrency: int, sizes: Sizes) -> int:
+def _count(concurrency: int, sizes: EngineSizes) -> int:
     return {1: sizes.one_by_one, 8: sizes.eight}.get(concurrency, sizes.step_requests)
 
 
@@ -126,7 +127,7 @@ def _split(asked: Asked, concurrency: int, first: int, count: int) -> Raw:
     }
 
 
-def decode(checkpoint: Path, sizes: Sizes) -> Raw:
+def decode(checkpoint: Path, sizes: EngineSizes) -> Raw:
     """Time a decode step by the number of running sequences, each with a picture of its own.
 
     Runs of different numbers take turns, so that the machine's drift meets them alike.
@@ -153,7 +154,7 @@ def _decode_steps(asked: Asked, number: int, count: int) -> list[float]:
     ]
 
 
-def kv(checkpoint: Path, sizes: Sizes) -> Raw:
+def kv(checkpoint: Path, sizes: EngineSizes) -> Raw:
     """Time one greedy answer with the KV cache, and recomputed from the start for each token.
 
     The picture is encoded once in both. Both are fp32, so that their tokens can be compared.
@@ -221,7 +222,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--sizes", type=json.loads, required=True)
     options = parser.parse_args()
-    raw = PARTS[options.part](options.checkpoint, Sizes(**options.sizes))
+    raw = PARTS[options.part](options.checkpoint, EngineSizes(**options.sizes))
     options.out.write_text(json.dumps(raw) + "\n", encoding="utf-8")
 
 

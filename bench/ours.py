@@ -12,9 +12,10 @@ import psutil
 
 from bench.client import QUESTIONS, Target, closed, takes_fixed_length
 from bench.compare import said_quantization
+from bench.engine_plan import EnginePlan
 from bench.peers import forebay
 from bench.pictures import picture
-from bench.plan import Plan, Raw
+from bench.plan import Raw
 from bench.servers import Recipe, RunningServer, ServerError, running
 from bench.watch import peak_rss, pss
 from forebay.ops.worker_status import WorkerStatus, read_status
@@ -26,13 +27,13 @@ _PROGRESS_S = 20.0
 _LIMIT_S = 900.0
 
 
-def repeat(plan: Plan, part: str) -> Raw:
+def repeat(plan: EnginePlan, part: str) -> Raw:
     """Ask about a picture, then about the same picture again, in other words."""
     with running(_recipe(plan, "small"), plan.work / "logs") as server:
         return asyncio.run(_repeat(plan, part, server))
 
 
-async def _repeat(plan: Plan, part: str, server: RunningServer) -> Raw:
+async def _repeat(plan: EnginePlan, part: str, server: RunningServer) -> Raw:
     target = Target(server.url, server.recipe.model)
     fixed = await takes_fixed_length(target)
     target = Target(server.url, server.recipe.model, fixed_length=fixed)
@@ -52,7 +53,7 @@ async def _repeat(plan: Plan, part: str, server: RunningServer) -> Raw:
     return raw
 
 
-def memory(plan: Plan, part: str) -> Raw:
+def memory(plan: EnginePlan, part: str) -> Raw:
     """Measure the worker's peak memory with 1,000 requests waiting, and with 1.
 
     In both the engine is full all the time, and as many answers are given.
@@ -67,7 +68,9 @@ def memory(plan: Plan, part: str) -> Raw:
     return raw
 
 
-async def _fill(plan: Plan, part: str, server: RunningServer, waiting: int, answers: int) -> Raw:
+async def _fill(
+    plan: EnginePlan, part: str, server: RunningServer, waiting: int, answers: int
+) -> Raw:
     """Keep ``waiting`` requests waiting until the worker has given its answers.
 
     ``answers`` 0: until ``answers_meanwhile`` came after the queue had filled.
@@ -127,5 +130,5 @@ def _worker(server: RunningServer) -> WorkerStatus:
     raise ServerError("no worker has told how it is")
 
 
-def _recipe(plan: Plan, checkpoint: str) -> Recipe:
+def _recipe(plan: EnginePlan, checkpoint: str) -> Recipe:
     return forebay("forebay", plan.checkpoint(checkpoint), plan.folder("forebay"), None)

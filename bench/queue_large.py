@@ -13,7 +13,8 @@ import time
 
 import uvloop
 
-from bench.queue_plan import QueuePlan, Raw
+from bench.plan import Raw
+from bench.queue_plan import QueuePlan
 from bench.queue_server import QueueServer, queue_server
 from bench.queue_systems.requests import picture_task
 from bench.statistics import percentile

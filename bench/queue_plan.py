@@ -1,14 +1,10 @@
-"""What a run of the queue's bench is to do, and where it writes as it goes."""
+"""What a run of the queue's bench is to do."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-Raw = dict[str, Any]
+from bench.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +32,9 @@ QUICK = QueueSizes(
 """A smoke run: every path once, figures that mean nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueuePlan:
-    """One run: the peers by name, the folder of their environments, a folder for data and logs.
-
-    ``save`` takes a part's name and its raw figures so far; it is called after every round.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePlan(Plan):
+    """One run of the queue's bench: the peers by name, and how much is asked."""
 
     peers: tuple[str, ...]
-    home: Path
-    work: Path
     sizes: QueueSizes
-    save: Callable[[str, Raw], None]
-    began: float = field(default_factory=time.monotonic)
-
-    def folder(self, name: str) -> Path:
-        """Return a new folder."""
-        folder = self.work / f"{name}-{time.monotonic_ns()}"
-        folder.mkdir(parents=True)
-        return folder
-
-    def say(self, text: str) -> None:
-        """Print a line of progress with the minutes since the start."""
-        print(f"[{(time.monotonic() - self.began) / 60:5.1f} min] {text}", flush=True)

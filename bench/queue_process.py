@@ -20,8 +20,9 @@ from typing import Any
 
 import psutil
 
+from bench.plan import Raw
 from bench.queue_contenders import ROOT, Contender, contenders
-from bench.queue_plan import QueuePlan, Raw
+from bench.queue_plan import QueuePlan
 from bench.queue_server import QueueServer, queue_server
 from bench.queue_systems.marks import VARIABLE, Marks
 from bench.servers import clean_environment, stop

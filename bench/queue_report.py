@@ -8,11 +8,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
+from bench.plan import Raw
 from bench.queue_contenders import CONTENDERS, OURS
-from bench.queue_plan import Raw
+from bench.report import Summary, head
 from bench.statistics import paired_ratio
-
-Summary = dict[str, float | None]
 
 TARGETS: Mapping[str, str] = {
     "process_vs_best": ">= 3",
@@ -63,19 +62,7 @@ def _is_peer(name: str) -> bool:
 
 def table(whole: Raw) -> str:
     """Return the report for people, in Markdown."""
-    machine = whole["machine"]
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
-        f"Python {machine['python']}; commit {machine['commit']}.",
-        "",
-        f"`{whole['command']}`",
-        "",
-        "| Figure | Measured | Wanted |",
-        "|---|---|---|",
-    ]
-    for name, wanted in TARGETS.items():
-        value = whole[name]
-        lines.append(f"| `{name}` | {'-' if value is None else f'{value:.3g}'} | {wanted} |")
+    lines = head(whole, TARGETS)
     if "process" in whole["parts"]:
         lines += ["", *_process(whole["parts"]["process"])]
     return "\n".join(lines) + "\n"

@@ -18,8 +18,9 @@ from pathlib import Path
 import uvloop
 from redis.asyncio import Redis
 
+from bench.plan import Raw
 from bench.queue_contenders import CONTENDERS, OURS, OURS_UNIX
-from bench.queue_plan import QueuePlan, Raw
+from bench.queue_plan import QueuePlan
 from bench.queue_process import Bench, QueueRunError
 from bench.queue_server import QueueServer, queue_server
 from bench.queue_systems.marks import Marks

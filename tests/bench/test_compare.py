@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import compare, report
-from bench.plan import QUICK, Plan
+from bench import compare, engine_report, report
+from bench.engine_plan import QUICK, EnginePlan
 from bench.servers import Recipe
 from scripts.running_stack import free_port
 
@@ -55,8 +55,8 @@ def saved() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def plan(tmp_path: Path, saved: list[dict[str, Any]]) -> Plan:
-    return Plan(
+def plan(tmp_path: Path, saved: list[dict[str, Any]]) -> EnginePlan:
+    return EnginePlan(
         peers=("litserve",),
         home=tmp_path,
         work=tmp_path / "work",
@@ -67,7 +67,7 @@ def plan(tmp_path: Path, saved: list[dict[str, Any]]) -> Plan:
 
 
 def test_every_server_gets_every_run_and_the_report_has_the_ratios(
-    plan: Plan, saved: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    plan: EnginePlan, saved: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = frozenset({"closed1", "closed8", "burst50"})
     dead = Recipe("vllm", (sys.executable, "-c", "raise SystemExit('no libgomp')"), free_port())
@@ -95,11 +95,11 @@ def test_every_server_gets_every_run_and_the_report_has_the_ratios(
     assert results["forebay"]["burst50"]["tpot_p50_ms"] is not None
     assert saved == [{"burst_tiny": 0}, {"burst_tiny": 1}]
 
-    figures = report.summary({"burst_tiny": raw})
+    figures = engine_report.summary({"burst_tiny": raw})
     assert figures["burst50_tiny_vs_litserve"] is not None
     assert figures["burst50_tiny_vs_vllm"] is None
-    about = {"command": "", "machine": report.machine(), "parts": {"burst_tiny": raw}}
-    table = report.table({**figures, **about})
+    about = {"command": "", "machine": report.machine(("torch",)), "parts": {"burst_tiny": raw}}
+    table = engine_report.table({**figures, **about})
     assert table.count("| burst50 |") == 3
 
 

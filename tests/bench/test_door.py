@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench import door_report
+from bench import door_report, report
 from bench.door_load import (
     PHOTO_BYTES,
     about,
@@ -57,7 +57,7 @@ def test_a_part_that_was_not_run_gives_no_figure() -> None:
     assert set(door_report.summary({}).values()) == {None}
     quiet = door_report.summary({"overload": {"refused": None, "stall": {"longest_ms": 1}}})
     assert quiet["refusal_p99_ms"] is None
-    machine = {"processor": "x", "cores": 2, "memory_gib": 1, "python": "3", "commit": None}
+    machine = report.machine(("redis",))
     whole = {**door_report.summary({}), "machine": machine, "command": "x", "parts": {}}
     assert "| `predict_vs_flask` | - | >= 5 |" in door_report.table(whole)
     parts = {"predict": {"rounds": [{OURS: rates(300, refused=2), FLASK: rates(100)}]}}
@@ -86,6 +86,6 @@ async def test_every_request_is_counted_with_what_it_got() -> None:
 
 
 def test_without_flask_the_comparison_says_how_to_get_it(tmp_path: Path) -> None:
-    plan = DoorPlan(tmp_path, tmp_path, QUICK, lambda *_: None)
+    plan = DoorPlan(home=tmp_path, work=tmp_path, sizes=QUICK, save=lambda *_: None)
     with pytest.raises(PeerMissingError, match="make peers ARGS=door"):
         predict(plan, "predict")

@@ -20,7 +20,7 @@ from bench.queue_waits import claim, fairness
 
 @pytest.fixture
 def plan(tmp_path: Path) -> QueuePlan:
-    return QueuePlan((), tmp_path, tmp_path, QUICK, lambda *_: None)
+    return QueuePlan(peers=(), home=tmp_path, work=tmp_path, sizes=QUICK, save=lambda *_: None)
 
 
 def made(process: float, enqueue: float) -> dict[str, Any]:

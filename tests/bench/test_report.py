@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import door_report, queue_report, report
+from bench import door_report, engine_report, queue_report, report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,16 +43,20 @@ def small() -> dict[str, Any]:
 
 
 def whole(parts: dict[str, Any]) -> dict[str, Any]:
-    about = {"command": "python -m bench.engine", "machine": report.machine(), "parts": parts}
-    return {**report.summary(parts), **about}
+    about = {
+        "command": "python -m bench.engine",
+        "machine": report.machine(("torch",)),
+        "parts": parts,
+    }
+    return {**engine_report.summary(parts), **about}
 
 
 def test_every_key_is_there_even_when_nothing_was_measured() -> None:
-    assert report.summary({}) == dict.fromkeys(report.TARGETS)
+    assert engine_report.summary({}) == dict.fromkeys(engine_report.TARGETS)
 
 
 def test_the_small_checkpoint_gives_its_ratios() -> None:
-    found = report.summary({"burst_small": small()})
+    found = engine_report.summary({"burst_small": small()})
     assert found["burst50_small_vs_vllm"] == pytest.approx(3.0)
     assert found["burst50_small_fp32_vs_vllm"] == pytest.approx(1.5)
     assert found["burst50_small_vs_litserve"] == pytest.approx(4.0)
@@ -63,14 +67,14 @@ def test_the_small_checkpoint_gives_its_ratios() -> None:
 def test_no_gain_of_int8_is_claimed_where_the_default_is_another() -> None:
     raw = small()
     raw["servers"]["forebay"]["quantization"] = "none"
-    assert report.summary({"burst_small": raw})["int8_vs_fp32"] is None
+    assert engine_report.summary({"burst_small": raw})["int8_vs_fp32"] is None
 
 
 def test_a_run_with_failed_requests_gives_no_ratio() -> None:
     raw = small()
     for results in raw["rounds"]:
         results["forebay"]["burst50"]["failed"] = 1
-    assert report.summary({"burst_small": raw})["burst50_small_vs_vllm"] is None
+    assert engine_report.summary({"burst_small": raw})["burst50_small_vs_vllm"] is None
 
 
 def test_latency_is_compared_with_the_best_peer_of_each_round() -> None:
@@ -83,13 +87,13 @@ def test_latency_is_compared_with_the_best_peer_of_each_round() -> None:
                 "litserve": {"closed1": made(1, litserve)},
             }
         )
-    found = report.summary({"burst_tiny": raw})
+    found = engine_report.summary({"burst_tiny": raw})
     assert found["latency1_tiny_vs_best"] == pytest.approx((0.5 + 0.6) / 2)
     assert found["burst50_tiny_vs_vllm"] is None
 
 
 def test_the_parts_of_the_engine_alone_give_their_figures() -> None:
-    found = report.summary(
+    found = engine_report.summary(
         {
             "decode": {"step_ms": {"1": 20.0, "8": 60.0, "16": 96.0}},
             "kv": {"recomputed_s": [30.0, 40.0], "cached_s": [2.0, 2.0]},
@@ -109,8 +113,8 @@ def test_the_parts_of_the_engine_alone_give_their_figures() -> None:
 
 
 def test_a_part_that_is_half_done_gives_no_figure() -> None:
-    assert report.summary({"memory": {"many": {"peak_rss": 1}}})["memory_growth"] is None
-    assert report.summary({"decode": {"step_ms": {"1": 1.0}}})["decode_growth_1_16"] is None
+    assert engine_report.summary({"memory": {"many": {"peak_rss": 1}}})["memory_growth"] is None
+    assert engine_report.summary({"decode": {"step_ms": {"1": 1.0}}})["decode_growth_1_16"] is None
 
 
 def test_the_file_holds_the_keys_beside_the_raw_runs_and_the_table_is_beside_it(
@@ -118,9 +122,9 @@ def test_the_file_holds_the_keys_beside_the_raw_runs_and_the_table_is_beside_it(
 ) -> None:
     path = tmp_path / "new" / "figures.json"
     steps = {"1": {"split_s": {"vision": 3.0, "decode": 1.0}}, "about": {"seconds": 2.0}}
-    report.write(path, whole({"burst_small": small(), "steps": steps}))
+    report.write(path, whole({"burst_small": small(), "steps": steps}), engine_report.table)
     written = json.loads(path.read_text(encoding="utf-8"))
-    assert set(report.TARGETS) < set(written)
+    assert set(engine_report.TARGETS) < set(written)
     assert written["parts"]["burst_small"]["rounds"][1]["vllm"]["burst50"]["failed"] == 0
     table = path.with_suffix(".md").read_text(encoding="utf-8")
     assert "| `burst50_small_vs_vllm` | 3 | >= 2 |" in table
@@ -134,4 +138,4 @@ def test_the_file_holds_the_keys_beside_the_raw_runs_and_the_table_is_beside_it(
 def test_the_docs_define_every_key_with_its_target(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([<>=]+ [\d.]+|0) \|$", text, re.MULTILINE))
-    assert rows == {**report.TARGETS, **queue_report.TARGETS, **door_report.TARGETS}
+    assert rows == {**engine_report.TARGETS, **queue_report.TARGETS, **door_report.TARGETS}
