@@ -7,7 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -97,11 +97,6 @@ async def takes_fixed_length(target: Target) -> bool:
             if answer.error is None:
                 return attempt.fixed_length
     raise ServerSaidError(f"{target.url} does not answer: {answer.error}")
-
-
-def as_dicts(answers: Iterable[Answer]) -> list[dict[str, Any]]:
-    """Return answers in their JSON form."""
-    return [asdict(answer) for answer in answers]
 
 
 def _client(target: Target) -> httpx.AsyncClient:

@@ -13,7 +13,6 @@ from forebay.admission.header import PictureHeader
 from forebay.admission.pool import DecoderPool
 from forebay.core.errors import InvalidImageError
 
-DEFAULT_SIDE = 1024
 DEFAULT_QUALITY = 85
 KEPT_BYTES = 32 * 2**20
 """Of pictures that were normalised last: a few hundred."""

@@ -11,6 +11,7 @@ from forebay.api.answers import elapsed_ms, failure_of
 from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.own_tasks import own_task
+from forebay.api.priorities import read_priority
 from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.route_docs import NOT_BLANK, form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
@@ -109,11 +110,8 @@ def _sampling_form(form: FormData) -> SamplingForm:
 
 
 def _priority(form: FormData) -> Priority:
-    given = form.get("priority", str(Priority.NORMAL))
-    try:
-        return Priority.named(given if isinstance(given, str) else "a file")
-    except ValueError as error:
-        raise InvalidRequestError(str(error), param="priority") from error
+    given = form.get("priority")
+    return read_priority("a file" if isinstance(given, UploadFile) else given)
 
 
 def _lossless(form: FormData) -> bool:

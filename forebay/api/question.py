@@ -19,11 +19,12 @@ from forebay.api.middleware.body_limit import read_body
 from forebay.api.parsing import parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
+from forebay.api.priorities import read_priority
 from forebay.api.reuse import CacheWishes, cache_wishes
 from forebay.api.route_docs import NOT_BLANK, Schema, header_fields, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, refusal, texts_of
 from forebay.core.errors import InvalidRequestError, MissingPartError
-from forebay.core.request import Priority, Role, SamplingParams
+from forebay.core.request import Role, SamplingParams
 from forebay.queue.ports import Idempotency
 
 PROMPT_HEADER: Final = "X-Prompt"
@@ -65,7 +66,7 @@ class Question(Generic[F]):
             (Turn(Role.USER, parts),),
             sampling,
             model=self.form.model,
-            priority=_priority(self.form),
+            priority=read_priority(self.form.priority),
             idempotency=self.idempotency,
             cache=self.cache,
         )
@@ -170,15 +171,6 @@ def _named_picture(form: QuestionForm) -> RawPicture | PictureUrl | None:
     if form.image is None:
         return None
     return picture_in(form.image, "image", lossless=bool(form.image_lossless))
-
-
-def _priority(form: QuestionForm) -> Priority:
-    if form.priority is None:
-        return Priority.NORMAL
-    try:
-        return Priority.named(str(form.priority))
-    except ValueError as error:
-        raise InvalidRequestError(str(error), param="priority") from error
 
 
 def question_docs(form: type[QuestionForm]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from forebay.api.intake import Ask, RawPicture, Turn
 from forebay.api.parsing import parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
+from forebay.api.priorities import read_priority
 from forebay.api.sampling_form import OBJECTS, form_of_texts, refusal, texts_of
 from forebay.api.services import DoorSettings
 from forebay.core.errors import InvalidRequestError, MissingPartError
-from forebay.core.request import Priority, Role
+from forebay.core.request import Role
 from forebay.queue.ports import Idempotency
 
 LONGEST_DELAY_S: Final = 86_400
@@ -123,7 +124,7 @@ async def _ask(
         turns=_turns(form, images),
         sampling=await chat_sampling(form, settings),
         model=form.model,
-        priority=_priority(form),
+        priority=read_priority(form.priority),
         deadline_s=form.deadline_s,
         delay_s=form.delay_s or 0.0,
         webhook_url=form.webhook_url,
@@ -142,12 +143,3 @@ def _turns(form: TaskForm, images: Sequence[RawPicture | PictureUrl]) -> tuple[T
     if form.prompt is None or not form.prompt.strip():
         raise MissingPartError("send messages, or prompt with or without an image", param="prompt")
     return (Turn(Role.USER, (*images, form.prompt)),)
-
-
-def _priority(form: TaskForm) -> Priority:
-    if form.priority is None:
-        return Priority.NORMAL
-    try:
-        return Priority.named(str(form.priority))
-    except ValueError as error:
-        raise InvalidRequestError(str(error), param="priority") from error

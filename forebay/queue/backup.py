@@ -70,14 +70,20 @@ def back_up(queue_dir: Path, blob_dir: Path, file: Path) -> tuple[Manifest, int]
 @contextmanager
 def _alone(queue_dir: Path) -> Iterator[None]:
     """One backup of a folder at a time: the server has one snapshot file."""
-    descriptor = os.open(queue_dir / "backup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    taken = BackupError(f"Another backup of {queue_dir} is under way.", mend="Wait for its end.")
+    with _locked(queue_dir / "backup.lock", taken):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, taken: BackupError) -> Iterator[None]:
+    """Hold the lock of a file, made when it is not there; raise ``taken`` if another holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BackupError(
-                f"Another backup of {queue_dir} is under way.", mend="Wait for its end."
-            ) from error
+            raise taken from error
         yield
     finally:
         os.close(descriptor)
@@ -172,22 +178,14 @@ def _taken(queue_dir: Path, *, force: bool) -> Iterator[None]:
     if not queue_dir.exists() or not any(queue_dir.iterdir()):
         yield
         return
-    descriptor = os.open(queue_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BackupError(
-                f"The queue in {queue_dir} is running.", mend="Stop that Forebay first."
-            ) from error
+    running = BackupError(f"The queue in {queue_dir} is running.", mend="Stop that Forebay first.")
+    with _locked(queue_dir / "lock", running):
         if not force:
             raise BackupError(
                 f"There is a queue in {queue_dir} already.",
                 mend="Choose another --data-dir, or --force to set that one aside.",
             )
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _make_durable(folder: Path) -> None:

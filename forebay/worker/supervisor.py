@@ -81,11 +81,6 @@ class Stack:
         """Where clients on this machine reach the API."""
         return ports.local_url(self._settings.host, self.port)
 
-    @property
-    def queue_pid(self) -> int | None:
-        """Process id of the private queue server."""
-        return self._queue.pid
-
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the last sign of life of every worker that has given one."""
         found = [read_status(self._settings.run_dir, worker.spec.name) for worker in self.workers]
