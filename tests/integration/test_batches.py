@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +40,8 @@ def line(at: int) -> bytes:
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": f"what is number {at}"},
     ]
-    body = {"model": "m", "messages": [{"role": "user", "content": parts}], "max_tokens": 60}
+    longer = 30 + 5 * at  # the first are answered long before the last
+    body = {"model": "m", "messages": [{"role": "user", "content": parts}], "max_tokens": longer}
     told = {"custom_id": f"n{at}", "method": "POST", "url": "/v1/chat/completions", "body": body}
     return json.dumps(told).encode() + b"\n"
 
@@ -64,6 +67,9 @@ def test_a_batch_outlives_the_api_and_the_worker(
 
     stack.until(lambda: completed() > 0, "first answers of the batch")
     client.files.delete(file.id)  # a batch that has begun does not need it any more
+    worker = stack.pid_of("worker")
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)  # or the batch might end before its API is back
     stack.kill_child("api")
     stack.until(lambda: stack.client.get("/healthz").is_success, "another API")
     before = completed()
