@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from forebay.core.engine_load import EngineLoad
 from forebay.core.events import EngineEvent, Finished, FinishReason, Usage
 from forebay.core.request import InferenceRequest, TaskId, Terms, TextPart
 
@@ -28,6 +29,7 @@ class NoopEngine:
     ready = True
     accepting = True
     marks = ()
+    load = EngineLoad()
 
     def __init__(
         self, on_claim: Callable[[int], None] = lambda _: None, seconds: float = 0.0

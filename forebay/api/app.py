@@ -24,6 +24,8 @@ from forebay.api.batches import routes as batches
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
 from forebay.api.completions import routes as completions
+from forebay.api.console import figures, workers
+from forebay.api.console.composition import open_console
 from forebay.api.cors import add_cors
 from forebay.api.error_forms import install_error_forms
 from forebay.api.files import routes as files
@@ -85,7 +87,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     install_error_forms(app)
     openai = (chat, completions, responses, models, files, batches)
-    for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts):
+    console = (figures, workers)
+    for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts, *console):
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
@@ -171,6 +174,10 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             alert_watch(settings, alerting, opened.queue, metrics, expiry)
         )
         desk = _batch_desk(settings, opened.places[0])
+        judged = alerting if settings.alerts else None
+        console = await stack.enter_async_context(
+            open_console(settings, opened.access, opened.queue, metrics, judged)
+        )
         services = Services(
             queue=opened.queue,
             operator=opened.operator,
@@ -197,7 +204,8 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             run_dir=settings.run_dir,
             replacements=RedisReplacements(opened.places[0].redis, opened.places[0].name),
             access=access,
-            alerts=alerting if settings.alerts else None,
+            alerts=judged,
+            console=console,
         )
         await stack.enter_async_context(BatchRunner(services, desk))
         yield create_app(services)

@@ -17,6 +17,7 @@ from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.alerts.desk import AlertDesk
 from forebay.api.batches.desk import BatchDesk
+from forebay.api.console.desk import ConsoleDesk
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
 from forebay.api.momentary import Momentary
@@ -103,6 +104,8 @@ class Services:
     responses: RedisResponses | None = None
     alerts: AlertDesk | None = None
     """None: no rules are judged here."""
+    console: ConsoleDesk | None = None
+    """None: no figures are taken here; for a door within a test or a bench."""
     run_dir: Path | None = None
     """Where this machine's workers give signs of life; None: nobody looks for them."""
     replacements: RedisReplacements | None = None

@@ -132,6 +132,30 @@ class TaskNotFoundError(ForebayError):
     mend = "Check the id; results are kept for an hour by default. Send the request again."
 
 
+class WorkerNotFoundError(ForebayError):
+    """No such worker: none has reported under this id lately."""
+
+    status = 404
+    code = "worker_not_found"
+    mend = "Check the id; GET /v1/admin/workers lists every worker."
+
+
+class NoSupervisorError(ForebayError):
+    """No supervisor runs that could start or end workers."""
+
+    status = 409
+    code = "no_supervisor"
+    mend = "Scale where the workers are started, such as kubectl scale; `forebay serve` obeys here."
+
+
+class TaskNotDeadError(ForebayError):
+    """The task is no dead letter, so its request cannot be sent back."""
+
+    status = 409
+    code = "task_not_dead"
+    mend = "Only dead letters keep their request; send the others again."
+
+
 class TaskEndedError(ForebayError):
     """The task has ended already, so there is nothing to cancel."""
 

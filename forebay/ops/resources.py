@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
@@ -37,13 +38,13 @@ class Machine:
         self._folder = folder
         self._certificates = tuple(certificates)
         self._nvml = Nvml.open()
-        psutil.cpu_percent(interval=None)  # its first answer is about nothing
+        self._processors = _Processors()
 
     def read(self) -> MachineReading:
         """Return how the machine is."""
         return MachineReading(
             platform.node(),
-            psutil.cpu_percent(interval=None) / 100,
+            self._processors.use(),
             psutil.virtual_memory().percent / 100,
             self._disk(),
             self._nvml.read() if self._nvml is not None else (),
@@ -58,6 +59,34 @@ class Machine:
             return None
         # as df has it: what only root may use counts as taken
         return usage.used / (usage.used + usage.free) if usage.used + usage.free else None
+
+
+class _Processors:
+    """The processors' time since the last look of this reader: others may look at other times."""
+
+    def __init__(self) -> None:
+        self._last = psutil.cpu_times()
+        self._use = 0.0
+
+    def use(self) -> float:
+        """Return the share of the time in which they worked."""
+        before, now = self._last, psutil.cpu_times()
+        whole_s = _whole_s(now) - _whole_s(before)
+        if whole_s <= 0:  # two looks within a tick of the clock
+            return self._use
+        self._last = now
+        self._use = min(1.0, max(0.0, 1 - (_idle_s(now) - _idle_s(before)) / whole_s))
+        return self._use
+
+
+def _whole_s(times: Any) -> float:
+    # Linux counts guests' time in user and nice already
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return float(sum(times) - guests)
+
+
+def _idle_s(times: Any) -> float:
+    return float(times.idle + getattr(times, "iowait", 0.0))
 
 
 def _existing(folder: Path) -> Path:

@@ -16,12 +16,16 @@ import psutil
 
 
 class Phase(StrEnum):
-    """Where a worker is in its own life. ``WAITING``: for its engine, which cannot answer now."""
+    """Where a worker is in its own life. ``WAITING``: for its engine, which cannot answer now.
+
+    ``DRAINED``: it holds nothing and takes nothing, until it is told to again.
+    """
 
     LOADING = "loading"
     WAITING = "waiting"
     READY = "ready"
     DRAINING = "draining"
+    DRAINED = "drained"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ PARTS: Final = (
     "told.lua",
     "access.lua",
     "alerts.lua",
+    "fleet.lua",
+    "live.lua",
     "door.lua",
     "turns.lua",
     "worker.lua",

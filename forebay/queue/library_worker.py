@@ -12,7 +12,10 @@ from forebay.queue.ports import Fence
 
 
 class LeaseRow(NamedTuple):
-    """One lease of a claim; ``left_ms`` to the deadline, negative: there is none."""
+    """One lease of a claim; ``left_ms`` to the deadline, negative: there is none.
+
+    ``age_ms``: since the task took its place in its line.
+    """
 
     task_id: TaskId
     fence: Fence
@@ -20,6 +23,7 @@ class LeaseRow(NamedTuple):
     cost: int
     priority: int
     left_ms: int
+    age_ms: int
     request: str
 
 
@@ -90,7 +94,7 @@ class WorkerLibrary(Functions):
 
 
 def _lease(numbers: str, request: str) -> LeaseRow:
-    task_id, fence, deliveries, cost, priority, left_ms = numbers.split(" ")
+    task_id, fence, deliveries, cost, priority, left_ms, age_ms = numbers.split(" ")
     return LeaseRow(
         TaskId(task_id),
         Fence(int(fence)),
@@ -98,5 +102,6 @@ def _lease(numbers: str, request: str) -> LeaseRow:
         int(cost),
         int(priority),
         int(left_ms),
+        int(age_ms),
         request,
     )

@@ -177,7 +177,10 @@ class Glimpse:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task in a worker's hands until the lease expires or is renewed by a heartbeat."""
+    """A task in a worker's hands until the lease expires or is renewed by a heartbeat.
+
+    ``age_s``: how long ago it took its place in its line, at the claim.
+    """
 
     task_id: TaskId
     fence: Fence
@@ -186,6 +189,7 @@ class Lease:
     deliveries: int
     terms: Terms = field(default_factory=Terms)
     trace: Trace | None = None
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

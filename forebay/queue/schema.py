@@ -54,9 +54,16 @@ KEY_NAMES: dict[str, str] = {
     "cell": "cell:",  # STRING per rate or budget of a caller: when its next unit would be on time
     "audit": "audit",  # STREAM: what was done to keys and by administrators; the oldest is dropped
     "alert_leader": "alert_leader",  # STRING: which API process judges alerts
-    "alerts": "alerts",  # STRING: the alerts as they are, JSON (under access's hash tag, all five)
+    "alerts": "alerts",  # STRING: the alerts, JSON (under access's hash tag, as all before nudge)
     "alert_log": "alert_log",  # STREAM: changes of alerts; the oldest is dropped
     "alert_reports": "alert_reports",  # HASH: API process -> what it measured last, JSON
+    "fleet": "fleet",  # HASH: worker or supervisor -> when it last said how it is, and how, JSON
+    "orders": "orders",  # HASH: worker or supervisor -> what an administrator wants of it
+    "live_leader": "live_leader",  # STRING: which API process computes the console's figures
+    "live_reports": "live_reports",  # HASH: API process -> when and what it counted so far, JSON
+    "live_light": "live_light",  # STRING: the traffic light as it is, JSON
+    "live": "live",  # STREAM: the figures of each second; the oldest is dropped
+    "live_coarse": "live_coarse",  # STREAM: their means over a longer step
     "silences": "silences",  # HASH: silence -> what, until when, why, whose, JSON
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }

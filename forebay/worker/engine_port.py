@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
+from forebay.core.engine_load import EngineLoad
 from forebay.core.events import EngineEvent
 from forebay.core.request import InferenceRequest, TaskId, Terms
 
@@ -43,6 +44,11 @@ class EnginePort(Protocol):
 
         None for a part without work. Always as many, in the same order; read from any thread.
         """
+        ...
+
+    @property
+    def load(self) -> EngineLoad:
+        """What it has to do now, and what it has done since its start."""
         ...
 
     async def wait_accepting(self, timeout_s: float) -> None:

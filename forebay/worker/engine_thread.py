@@ -7,11 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from forebay.core.engine_load import EngineLoad
 from forebay.core.errors import ForebayError
-from forebay.core.events import EngineEvent, Failed
+from forebay.core.events import EngineEvent, Failed, StepStats
 from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.engine.errors import EngineBrokenError
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS
@@ -26,6 +27,11 @@ class StepOutput(Protocol):
     @property
     def events(self) -> Sequence[EngineEvent]:
         """What happened to the sequences, in order."""
+        ...
+
+    @property
+    def stats(self) -> StepStats:
+        """What the step did."""
         ...
 
 
@@ -94,7 +100,9 @@ class EngineThread:
     ready = True
     accepting = True
 
-    def __init__(self, engine: SteppedEngine, prepare_threads: int = 2) -> None:
+    def __init__(
+        self, engine: SteppedEngine, prepare_threads: int = 2, max_running: int | None = None
+    ) -> None:
         self._engine = engine
         self._preparers = ThreadPoolExecutor(prepare_threads, "prepare")
         self._inbox: deque[_Add | _Abort] = deque()
@@ -102,6 +110,7 @@ class EngineThread:
         self._stopping = False
         self._steps = 0
         self._stepping = False
+        self._load = EngineLoad(max_running=max_running)
         self._being_prepared: dict[TaskId, None] = {}  # the oldest first
         self._room = threading.Semaphore(MAX_UNPUBLISHED_STEPS)
         self._outbox: asyncio.Queue[Sequence[EngineEvent] | Exception] = asyncio.Queue()
@@ -136,6 +145,11 @@ class EngineThread:
     async def wait_accepting(self, timeout_s: float) -> None:
         """Return at once: what an engine here may hold is known to its worker."""
         del timeout_s
+
+    @property
+    def load(self) -> EngineLoad:
+        """As the last step left it; what was aborted since does not run any more."""
+        return self._load if self._engine.has_work else replace(self._load, running=0, waiting=0)
 
     async def prepare(
         self, run: TaskId, request: InferenceRequest, images: Mapping[str, bytes], terms: Terms
@@ -205,10 +219,14 @@ class EngineThread:
         self._steps, self._stepping = self._steps + 1, True
         try:
             refused = [event for command in commands if (event := self._obey(command))]
-            stepped = self._engine.step().events if self._engine.has_work else ()
-            return [*refused, *stepped]
+            return [*refused, *(self._step() if self._engine.has_work else ())]
         finally:
             self._stepping = False
+
+    def _step(self) -> Sequence[EngineEvent]:
+        output = self._engine.step()
+        self._load = self._load.after(output.stats)
+        return output.events
 
     def _next_commands(self) -> list[_Add | _Abort] | None:
         """Return what was asked since the last step, waiting while idle; None at the end."""

@@ -11,3 +11,5 @@ class ExitCode(IntEnum):
     ENGINE_BROKEN = 3
     ENGINE_HUNG = 4
     LOOP_HUNG = 5
+    ASKED = 6
+    """An administrator, or the care of old workers, wants it to begin anew."""

@@ -46,7 +46,14 @@ def load(settings: Settings) -> tuple[EngineThread, int]:
         memory=str(engine.memory),
         peak_mb=peak_memory_bytes() // 2**20,
     )
-    return EngineThread(engine), engine.free_tokens
+    return EngineThread(engine, max_running=settings.max_running), engine.free_tokens
+
+
+def placed(settings: Settings) -> tuple[str, str]:
+    """Return the engine's device, and how the model's matrices are kept there."""
+    device = device_named(settings.device)
+    choice = choice_for(settings.model_folder, Quantization(settings.quantization), device)
+    return device.type, choice.quantization.value
 
 
 def load_engine(settings: Settings) -> Engine:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import platform
+import time
 
 import structlog
 import uvloop
 from redis.asyncio import Redis
 
+from forebay import __version__
 from forebay.config import Settings, SettingsError
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.engine import UpstreamEngine
@@ -17,6 +20,7 @@ from forebay.logs import configure_logs
 from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
+from forebay.ops.live.members import WorkerCard
 from forebay.ops.resources import Machine
 from forebay.ops.worker_status import (
     Phase,
@@ -26,10 +30,13 @@ from forebay.ops.worker_status import (
     write_status,
 )
 from forebay.queue.blob_places import open_blobs
+from forebay.queue.fleet import Fleet
 from forebay.queue.opening import open_queue
 from forebay.worker.child import TELL_SIGNAL
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.exit_codes import ExitCode
+from forebay.worker.fleet_reporter import FleetReporter
+from forebay.worker.fleet_worker import FleetWorker
 from forebay.worker.signals import StopSignal
 from forebay.worker.watchdog import Watchdog
 from forebay.worker.worker import Worker, WorkerLimits
@@ -63,13 +70,15 @@ def run(settings: Settings, name: str) -> None:
     if settings.upstream_url is not None:
         engine: EnginePort = upstream_engine(settings)
         limits = upstream_limits(settings)
+        place = ("upstream", "")
     else:
         # the only way to torch: a worker in front of an upstream runs without it
-        from forebay.worker.local import load  # noqa: PLC0415
+        from forebay.worker.local import load, placed  # noqa: PLC0415
 
         engine, free_tokens = load(settings)
+        place = placed(settings)
         limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
-    uvloop.run(_work(settings, name, engine, limits))
+    uvloop.run(_work(settings, name, engine, limits, _card(settings, *place)))
 
 
 def upstream_engine(settings: Settings) -> UpstreamEngine:
@@ -78,6 +87,7 @@ def upstream_engine(settings: Settings) -> UpstreamEngine:
         upstream_address(settings),
         unpublished=MAX_UNPUBLISHED_STEPS * settings.upstream_concurrency,
         answer_s=settings.upstream_answer_s,
+        concurrency=settings.upstream_concurrency,
     )
 
 
@@ -102,7 +112,9 @@ def upstream_limits(settings: Settings) -> WorkerLimits:
     return worker_limits(settings, slots, slots * settings.upstream_context_tokens)
 
 
-async def _work(settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits) -> None:
+async def _work(
+    settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits, card: WorkerCard
+) -> None:
     watchdog = Watchdog(lambda: engine.marks, settings.stall_s)
     async with open_queue(
         settings.queue_address(),
@@ -123,8 +135,34 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
             on_life=lambda one: _report(settings, _status_of(one, settings, watchdog)),
         )
         with StopSignal().listening() as stop, watchdog.watching():
-            async with _machine_reporter(settings, name, opened.access):
+            of_fleet = FleetWorker(
+                worker,
+                engine,
+                card,
+                Machine(settings.data_dir),
+                still_s=lambda: watchdog.engine_still_s,
+                end=stop.ask,
+            )
+            fleet = Fleet(opened.access, settings.queue_name)
+            async with (
+                _machine_reporter(settings, name, opened.access),
+                FleetReporter(fleet, name, of_fleet.says, of_fleet.obey),
+            ):
                 await _run_unbroken(worker, stop)
+        if of_fleet.restarting:
+            raise SystemExit(ExitCode.ASKED)
+
+
+def _card(settings: Settings, device: str, kept_as: str) -> WorkerCard:
+    return WorkerCard(
+        host=platform.node(),
+        pid=os.getpid(),
+        started_s=time.time(),
+        model=settings.served_name,
+        version=__version__,
+        device=device,
+        quantization=kept_as,
+    )
 
 
 def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineReporter:

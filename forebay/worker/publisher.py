@@ -15,6 +15,7 @@ from forebay.core.errors import QueueUnavailableError
 from forebay.core.events import PhaseBegun, Piece, TokenDelta
 from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
 from forebay.worker.leases import HeldLeases, LeaseKey
+from forebay.worker.task_times import TaskTimes
 
 log = structlog.get_logger("forebay.worker")
 T = TypeVar("T")
@@ -25,10 +26,11 @@ _LONGEST_PAUSE_S = 2.0
 
 @dataclass(slots=True)
 class Tally:
-    """What a worker has done since its start."""
+    """What a worker has done since its start. ``news``: tokens, phases and ends, as they came."""
 
     answered: int = 0
     failed: int = 0
+    news: int = 0
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Publisher:
         retry_s: float,
     ) -> None:
         self.tally = Tally()
+        self.times = TaskTimes()
         self._queue = queue
         self._streams = streams
         self._held = held
@@ -91,6 +94,7 @@ class Publisher:
         text is not doubled. Past ``retry_s`` its leases are left to expire: the next delivery
         begins their streams anew.
         """
+        self.tally.news += len(news)
         writes = self._writes(news)
         if not writes:
             return
@@ -106,11 +110,12 @@ class Publisher:
         """Store results. Storing again is safe: the fence makes the second one void."""
         if not outcomes:
             return
+        self.tally.news += len(outcomes)
         stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
         for outcome in outcomes:
             if outcome.task_id in stored:
                 self._count(outcome)
-            self._held.drop((outcome.task_id, outcome.fence))
+            self._let_go((outcome.task_id, outcome.fence))
 
     async def release(self, keys: Sequence[LeaseKey], *, why: str) -> None:
         """Stop working on these tasks and give them back to the head of the queue."""
@@ -134,14 +139,20 @@ class Publisher:
                 continue
             trace_id = self._held.trace_id(key)
             log.info("lease_dropped", task_id=key[0], fence=key[1], trace_id=trace_id, why=why)
-            if self._held.drop(key):
+            if self._let_go(key):
                 self._abort(key)
+
+    def _let_go(self, key: LeaseKey) -> bool:
+        self.times.dropped(key)
+        return self._held.drop(key)
 
     def _writes(self, news: Sequence[TokenDelta | PhaseBegun]) -> list[StreamWrite]:
         grown: dict[LeaseKey, _Growth] = {}
         for one in news:
             key = self._held.of_run(one.task_id)
             if key is not None:
+                if isinstance(one, PhaseBegun):
+                    self.times.began(key, one)
                 grown.setdefault(key, _Growth()).add(one)
         return [growth.write(key) for key, growth in grown.items()]
 
@@ -154,6 +165,7 @@ class Publisher:
             log.warning("task_failed", task_id=task_id, fence=fence, trace_id=trace_id, code=code)
             return
         self.tally.answered += 1
+        self.times.answered(outcome)
         tokens = outcome.usage.completion_tokens if outcome.usage else 0
         log.info("task_answered", task_id=task_id, fence=fence, trace_id=trace_id, tokens=tokens)
 

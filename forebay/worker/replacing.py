@@ -23,19 +23,24 @@ SILENCE_MARGIN_S: Final = 2.0
 
 
 class Reason(StrEnum):
-    """Why a worker's process was replaced. ``SILENT``: no sign of life, not even from its end."""
+    """Why a worker's process was replaced. ``SILENT``: no sign of life, not even from its end.
+
+    ``ASKED``: an administrator wanted it, and it had drained.
+    """
 
     SILENT = "silent"
     ENGINE_HUNG = "engine_hung"
     LOOP_HUNG = "loop_hung"
     ENGINE_BROKEN = "engine_broken"
     DIED = "died"
+    ASKED = "asked"
 
 
 _OF_CODE: Final[dict[int, Reason]] = {
     ExitCode.ENGINE_HUNG: Reason.ENGINE_HUNG,
     ExitCode.LOOP_HUNG: Reason.LOOP_HUNG,
     ExitCode.ENGINE_BROKEN: Reason.ENGINE_BROKEN,
+    ExitCode.ASKED: Reason.ASKED,
 }
 
 

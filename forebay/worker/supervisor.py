@@ -12,7 +12,8 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -23,10 +24,13 @@ from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
 from forebay.queue.errors import QueueSetupError
+from forebay.queue.fleet import Fleet
 from forebay.queue.opening import open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
 from forebay.worker.child import Child, ChildSpec
+from forebay.worker.crew import Crew
+from forebay.worker.fleet_stack import FleetStack
 from forebay.worker.queue_server import QueueServer
 from forebay.worker.replacing import end_when_silent, reason_of
 from forebay.worker.signals import StopSignal
@@ -74,12 +78,17 @@ class Stack:
         self._monitors: list[asyncio.Task[None]] = []
         self.port = settings.port
         self.api: Child | None = None
-        self.workers: list[Child] = []
+        self._crew: Crew | None = None
 
     @property
     def url(self) -> str:
         """Where clients on this machine reach the API."""
         return ports.local_url(self._settings.host, self.port)
+
+    @property
+    def workers(self) -> list[Child]:
+        """The workers that are to live."""
+        return self._crew.members if self._crew else []
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the last sign of life of every worker that has given one."""
@@ -111,7 +120,7 @@ class Stack:
             async with asyncio.timeout(START_LIMIT_S):
                 await self._door_open()
                 for worker in self.workers:
-                    await self._loaded(worker)
+                    self._tell_loaded(await self._loaded(worker))
         except TimeoutError as error:
             raise StackError(f"not ready after {START_LIMIT_S:.0f} s") from error
         for worker in self.workers:
@@ -154,8 +163,7 @@ class Stack:
         self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
         self._report("queue ready")
         environment = self._environment()
-        for name in _worker_names(settings):
-            await self._run_worker(name, environment)
+        await self._start_workers(environment)
         self.api = Child(
             ChildSpec(
                 "api",
@@ -167,17 +175,46 @@ class Stack:
         )
         await self._run(self.api)
 
-    async def _run_worker(self, name: str, environment: dict[str, str]) -> None:
-        spec = ChildSpec(
-            name, ("worker", "--supervised", "--name", name), environment, self._log_file(name)
-        )
-        worker = Child(spec, on_death=self._replace)
-        self.workers.append(worker)
-        await self._run(worker)
-        watch = end_when_silent(
-            worker, self._settings.run_dir, self._settings.stall_s, START_LIMIT_S
-        )
-        self._monitors.append(asyncio.create_task(watch))
+    async def _start_workers(self, environment: dict[str, str]) -> None:
+        settings, stack = self._settings, _stack_id(self._settings)
+
+        def make(number: int) -> Child:
+            name = f"worker-{stack}-{number}"
+            command = ("worker", "--supervised", "--name", name)
+            spec = ChildSpec(name, command, environment, self._log_file(name))
+            return Child(spec, on_death=self._replace)
+
+        crew = self._crew = Crew(make, self._watch)
+        await crew.muster(settings.workers)
+        self._monitors.append(asyncio.create_task(crew.watching()))
+        of_fleet = FleetStack(f"stack-{stack}", crew, self._dismiss, "stable")
+        reporting = of_fleet.report_for_ever(self._open_fleet)
+        self._monitors.append(asyncio.create_task(reporting))
+
+    async def _watch(self, worker: Child) -> None:
+        """See that a worker comes to life, and end every life of it that falls silent."""
+        settings = self._settings
+        living = asyncio.create_task(self._loaded(worker))
+        try:
+            await end_when_silent(worker, settings.run_dir, settings.stall_s, START_LIMIT_S)
+        finally:
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _open_fleet(self) -> AsyncIterator[Fleet]:
+        settings = self._settings_of_children()
+        async with open_queue(
+            settings.queue_address(),
+            settings.queue_name,
+            settings.queue_limits(),
+            partitions=settings.queue_partitions,
+        ) as opened:
+            yield Fleet(opened.access, settings.queue_name)
+
+    async def _dismiss(self, worker: Child) -> None:
+        """End a worker: it drains first."""
+        await worker.stop(self._settings.drain_s + STOP_MARGIN_S, self._stop.hurried)
 
     async def _run(self, child: Child) -> None:
         await child.start()
@@ -224,9 +261,12 @@ class Stack:
         self.api.ready = True
         self._report("door open")
 
-    async def _loaded(self, worker: Child) -> None:
-        phase = await self._in_phase(worker, Phase.READY, Phase.WAITING)
+    async def _loaded(self, worker: Child) -> Phase:
+        phase = await self._in_phase(worker, Phase.READY, Phase.WAITING, Phase.DRAINED)
         worker.ready = True
+        return phase
+
+    def _tell_loaded(self, phase: Phase) -> None:
         if self._settings.upstream_url is None:
             self._report("model warm")
         elif phase is Phase.WAITING:
@@ -249,8 +289,8 @@ class Stack:
         if self.api is not None:
             await self.api.stop(grace_s, hurry)
             self._report("door closed")
-        await asyncio.gather(*(worker.stop(grace_s, hurry) for worker in self.workers))
-        if self.workers:
+        if self._crew is not None:
+            await self._crew.close(self._dismiss)
             self._report("workers stopped")
         for monitor in self._monitors:
             monitor.cancel()
@@ -268,13 +308,12 @@ async def _answers(client: httpx.AsyncClient, path: str) -> bool:
         return False
 
 
-def _worker_names(settings: Settings) -> list[str]:
-    """Return names that stay the same over restarts and are no other stack's."""
+def _stack_id(settings: Settings) -> str:
+    """Return what stays the same over restarts and is no other stack's."""
     identity = settings.run_dir / "stack-id"
     if not identity.is_file():
         identity.write_text(secrets.token_hex(3), encoding="ascii")
-    stack = identity.read_text(encoding="ascii").strip()
-    return [f"worker-{stack}-{index}" for index in range(settings.workers)]
+    return identity.read_text(encoding="ascii").strip()
 
 
 def _lock(folder: Path) -> int:

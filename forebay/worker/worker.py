@@ -11,7 +11,8 @@ What each may assume:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -39,6 +40,8 @@ PUBLISH_EVERY_S = 0.03
 """Tokens that come within so long of the last ones are published together, to be read by people
 at the same ease for a fraction of the cost. An end is published at once.
 """
+
+_ASIDE_TICK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Worker:
         self._limits = limits
         self._on_life = on_life
         self._draining = False
+        self._wanted = asyncio.Event()  # clear: it stands aside until it is wanted again
+        self._wanted.set()
         self._preparing: set[asyncio.Task[None]] = set()
         self.publisher = Publisher(
             queue,
@@ -94,7 +99,17 @@ class Worker:
         """Where the worker is in its life."""
         if self._draining:
             return Phase.DRAINING
+        if not self._wanted.is_set():
+            return Phase.DRAINING if len(self.held) else Phase.DRAINED
         return Phase.READY if self._engine.ready else Phase.WAITING
+
+    def stand_aside(self) -> None:
+        """Take nothing more; end what the engine has, and give back the rest."""
+        self._wanted.clear()
+
+    def step_up(self) -> None:
+        """Take tasks again."""
+        self._wanted.set()
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
         """Work until ``stop``, then drain; ``hurry`` ends the drain at once.
@@ -119,6 +134,9 @@ class Worker:
 
     async def _claim_loop(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         while not stop.is_set():
+            if not self._wanted.is_set():
+                await self._aside(stop)
+                continue
             if not self._engine.accepting:
                 await self._engine.wait_accepting(self._limits.idle_wait_s)
                 continue
@@ -130,9 +148,24 @@ class Worker:
                 older = self.held.keys_of([lease.task_id])
                 self.publisher.drop(older, why="delivered_again")
                 self.held.take(lease)
+                self.publisher.times.took(lease)
                 preparing = group.create_task(self._prepare(lease))
                 self._preparing.add(preparing)
                 preparing.add_done_callback(self._preparing.discard)
+
+    async def _aside(self, stop: asyncio.Event) -> None:
+        """Empty the hands within the time of a drain; return when work is wanted, or the end."""
+        log.info("standing_aside", held=len(self.held))
+        self._on_life(self)
+        await self._heartbeat()  # that it serves no more is known before anybody counts on it
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._limits.drain_s
+        await self.publisher.release(self.held.keys_outside_engine(), why="drain")
+        while not (self._wanted.is_set() or stop.is_set()):
+            if len(self.held) and clock() > deadline:
+                await self.publisher.release(self.held.keys(), why="drain_deadline")
+            await _within(_ASIDE_TICK_S, self._wanted.wait())
+        log.info("stood_aside", answered=self.publisher.tally.answered)
 
     async def _claim(self) -> list[Lease]:
         """Claim what there is room for; when there is nothing, wait a little for a turn."""
@@ -299,3 +332,10 @@ class Worker:
             await self.held.wait_for_drop(0.2)
         await self.publisher.release(self.held.keys(), why="drain_deadline")
         log.info("drained", answered=self.publisher.tally.answered)
+
+
+async def _within(seconds: float, what: Awaitable[object]) -> None:
+    """Return when ``what`` has come, or after ``seconds``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await what

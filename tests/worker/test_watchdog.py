@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from forebay.core.events import StepStats
 from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.worker.engine_thread import EngineThread
 from forebay.worker.exit_codes import ExitCode
@@ -62,7 +63,7 @@ class Stuck:
     def step(self) -> Any:
         self.released.wait()
         self.has_work = False
-        return SimpleNamespace(events=())
+        return SimpleNamespace(events=(), stats=StepStats())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -133,7 +134,7 @@ async def test_waiting_for_the_publisher_is_not_a_hung_engine() -> None:
     """While the queue's server is away results wait, and the engine waits for them."""
     talkative = Stuck()
     talkative.released.set()
-    talkative.step = lambda: SimpleNamespace(events=("a",))  # type: ignore[method-assign]
+    talkative.step = lambda: SimpleNamespace(events=("a",), stats=StepStats())  # type: ignore[method-assign]
     thread = EngineThread(talkative)
     thread.start()
     thread.add(TaskId("run"), object())

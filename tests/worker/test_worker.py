@@ -369,7 +369,7 @@ class BrokenAfterAnAnswer(BrokenEngine):
         self.steps += 1
         if self.steps > 1:
             raise RuntimeError("device lost")
-        return SimpleNamespace(events=["an answer"])
+        return SimpleNamespace(events=["an answer"], stats=StepStats())
 
 
 async def test_what_was_answered_before_a_step_raised_is_told_before_it() -> None:
@@ -390,7 +390,7 @@ class Leaking(BrokenEngine):
 
     def step(self) -> Any:
         self.has_work = False
-        return SimpleNamespace(events=())
+        return SimpleNamespace(events=(), stats=StepStats())
 
     def check_integrity(self) -> None:
         raise IntegrityError("a block is nobody's")

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
+from forebay.core.engine_load import EngineLoad
 from forebay.core.errors import TaskExpiredError
 from forebay.core.events import (
     Choice,
@@ -66,11 +67,20 @@ class UpstreamEngine:
 
     ``unpublished``: events that may wait for ``next_events``; then the connections are read no
     further, and the server feels it. ``answer_s``: the longest that one answer may take.
+    ``concurrency``: how many requests its worker brings at once, for who watches.
     """
 
-    def __init__(self, address: Address, *, unpublished: int, answer_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        unpublished: int,
+        answer_s: float,
+        concurrency: int | None = None,
+    ) -> None:
         self._address = address
         self._answer_s = answer_s
+        self._concurrency = concurrency
         self._transport = Transport(address)
         self._health = Health(self.probe, self._transport.check)
         self._rounds = Rounds()
@@ -94,6 +104,11 @@ class UpstreamEngine:
     def marks(self) -> tuple[()]:
         """None: all its work is on the event loop, and silences there have limits of their own."""
         return ()
+
+    @property
+    def load(self) -> EngineLoad:
+        """Requests under way; what the server itself has to do is its own to tell."""
+        return EngineLoad(running=len(self._runs), max_running=self._concurrency)
 
     async def wait_accepting(self, timeout_s: float) -> None:
         """Return when more requests are wanted, or after ``timeout_s``."""
