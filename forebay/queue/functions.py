@@ -25,6 +25,11 @@ from forebay.queue.schema import (
 
 PARTS: Final = (
     "base.lua",
+    "registering.lua",
+    "alerts.lua",
+    "fleet.lua",
+    "live.lua",
+    "tasks.lua",
     "rates.lua",
     "life.lua",
     "outlook.lua",
@@ -33,9 +38,6 @@ PARTS: Final = (
     "hooks.lua",
     "told.lua",
     "access.lua",
-    "alerts.lua",
-    "fleet.lua",
-    "live.lua",
     "door.lua",
     "turns.lua",
     "worker.lua",
@@ -45,16 +47,23 @@ PARTS: Final = (
 )
 """Each part sees the local names of those before it."""
 
+CLOSED: Final = frozenset({"alerts.lua", "fleet.lua", "live.lua", "tasks.lua", "batches.lua"})
+"""Parts whose local names no other one sees: Lua has room for 200 at once, with those before."""
+
 
 @cache
 def library_source() -> tuple[str, str]:
     """Return the library's version (a digest of its text) and its whole text."""
     folder = files("forebay.queue") / "lua"
-    body = "\n".join((folder / part).read_text(encoding="utf-8") for part in PARTS)
+    body = "\n".join(_part(part, (folder / part).read_text(encoding="utf-8")) for part in PARTS)
     body = f"{_tables()}\n{body}"
     version = hashlib.sha256(body.encode()).hexdigest()[:12]
     head = f"#!lua name=forebay_{version}\nlocal VERSION = '{version}'\n"
     return version, head + body
+
+
+def _part(name: str, text: str) -> str:
+    return f"do\n{text}end" if name in CLOSED else text
 
 
 def _tables() -> str:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from forebay.core.request import TaskId
 from forebay.queue.functions import Functions, by_name
+from forebay.queue.ports import TaskQuery
+
+Fields = dict[str, str]
 
 
 class OperatorLibrary(Functions):
@@ -18,6 +21,14 @@ class OperatorLibrary(Functions):
         at_level = "" if level is None else int(level)  # no Priority: it is packed as it is
         after, rows = await self._call("list", index, limit, at_level, tenant, *cursor)
         return [str(part) for part in after], [(task_id, by_name(flat)) for task_id, flat in rows]
+
+    async def find(self, query: TaskQuery) -> tuple[str, bool, list[tuple[TaskId, int, Fields]]]:
+        """Return where the next page goes on, whether some may be missing, id, place and fields."""
+        after, partial, rows = await self._call(
+            "find", query.limit, query.tenant, query.prefix, query.before, *query.groups
+        )
+        found = [(task_id, int(seq), by_name(flat)) for task_id, seq, flat in rows]
+        return str(after), bool(partial), found
 
     async def tenants(self) -> dict[str, int]:
         """Return ``n:<tenant>``, its waiting tasks, and ``c:<tenant>``, their cost, of each."""

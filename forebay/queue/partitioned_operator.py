@@ -7,7 +7,14 @@ from collections.abc import Sequence
 
 from forebay.core.request import Priority, TaskId, Tenant
 from forebay.queue.partitions import partition_in
-from forebay.queue.ports import Listing, Operator, TaskPage, TenantLoad
+from forebay.queue.ports import (
+    FoundTasks,
+    Listing,
+    Operator,
+    TaskPage,
+    TaskQuery,
+    TenantLoad,
+)
 
 
 class PartitionedOperator:
@@ -42,6 +49,20 @@ class PartitionedOperator:
         if number.isascii() and number.isdigit() and int(number) < len(self._partitions):
             return int(number), after
         raise ValueError(f"not a cursor of a listing: {text[:50]!r}")
+
+    async def find(self, query: TaskQuery) -> FoundTasks:
+        """Return a page of tasks of all partitions, as far back as each of them has told."""
+        pages = await asyncio.gather(*(one.find(query) for one in self._partitions))
+        known_from = max((int(page.after) for page in pages if page.after), default=0)
+        tasks = sorted(
+            (one for page in pages for one in page.tasks if one[0] >= known_from),
+            key=lambda one: -one[0],
+        )
+        after = str(known_from or "")
+        if len(tasks) > query.limit:
+            tasks = tasks[: query.limit]
+            after = str(tasks[-1][0])
+        return FoundTasks(tuple(tasks), after, any(page.partial for page in pages))
 
     async def tenants(self) -> dict[Tenant, TenantLoad]:
         """Return every tenant that has waiting tasks; each is in one partition."""

@@ -136,10 +136,28 @@ class TaskError:
 
 
 @dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """A delivery that came to nothing. Times as in ``TaskRecord``; ``why``: a word or a clause.
+
+    ``attempt``: which delivery it was; one that was released does not count, and so comes again.
+    """
+
+    attempt: int
+    worker: str
+    why: str
+    returned_s: float
+    leased_s: float | None = None
+    encoding_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRecord:
     """What the queue knows of a task. Times are seconds since the epoch, by the queue's clock.
 
-    ``others``: the answers after the first, where several were asked for.
+    ``others``: the answers after the first, where several were asked for. ``worker``: who has, or
+    last had, it in hand; ``cost``: its priced tokens; ``past``: earlier deliveries, the last few.
     """
 
     task_id: TaskId
@@ -164,6 +182,9 @@ class TaskRecord:
     decode_s: float | None = None
     reuse: Reuse | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    worker: str | None = None
+    cost: int = 0
+    past: tuple[PastAttempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +436,43 @@ class TaskPage:
     cursor: str = ""
 
 
+class Group(StrEnum):
+    """Where an administrator looks for tasks. Of the last four, which have ended, the last few."""
+
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    SUSPECT = "suspect"
+    RUNNING = "running"
+    DEAD = "dead"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks. ``tenant``, ``prefix`` of ids: empty for any. ``before``: where to go on."""
+
+    groups: tuple[Group, ...] = tuple(Group)
+    tenant: str = ""
+    prefix: str = ""
+    before: str = ""
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTasks:
+    """Tasks, the newest first, each with its place; ``after``: where the next page goes on.
+
+    ``partial``: there may be tasks that no page has, for of some kinds only the last are looked at.
+    """
+
+    tasks: tuple[tuple[int, TaskRecord], ...]
+    after: str = ""
+    partial: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class TenantLoad:
     """What of one tenant waits: tasks, and their tokens of cost."""
@@ -439,6 +497,13 @@ class Operator(Protocol):
 
         ``priority`` and ``tenant`` narrow the waiting ones down. Tasks that come and go between
         two pages may be missing, and none comes twice. Raises ValueError for a cursor that is none.
+        """
+        ...
+
+    async def find(self, query: TaskQuery) -> FoundTasks:
+        """Return a page of tasks across tenants, the newest first, in bounded work.
+
+        A page may be short though more follow: ``after`` says so.
         """
         ...
 

@@ -21,6 +21,7 @@ from forebay.queue.ports import (
     Glimpse,
     Lease,
     Outcome,
+    PastAttempt,
     QueueDepth,
     Reuse,
     StreamEntry,
@@ -181,6 +182,9 @@ def to_record(task_id: TaskId, found: Description) -> TaskRecord:
         decode_s=_seconds(fields.get("decode")),
         reuse=Reuse(fields["reuse"]) if "reuse" in fields else None,
         metadata=json.loads(fields["metadata"]) if "metadata" in fields else {},
+        worker=fields.get("worker"),
+        cost=int(float(fields.get("cost", 0))),
+        past=_past(fields.get("past")),
     )
 
 
@@ -249,6 +253,19 @@ def _usage_from_text(text: str | None) -> Usage | None:
         return None
     prompt, completion = text.split(",")
     return Usage(prompt_tokens=int(prompt), completion_tokens=int(completion))
+
+
+def _past(text: str | None) -> tuple[PastAttempt, ...]:
+    rows = json.loads(text) if text else []
+    return tuple(
+        PastAttempt(int(attempt), str(worker), str(why), *(_at(one) for one in times))
+        for attempt, worker, why, *times in rows
+    )
+
+
+def _at(milliseconds: float) -> Any:
+    """Read a time for which 0 means that it never came."""
+    return milliseconds / 1000 if milliseconds else None
 
 
 def _known(milliseconds: int) -> float | None:

@@ -12,7 +12,7 @@ from forebay.queue.connection import unavailable
 from forebay.queue.library import Library
 from forebay.queue.library_door import Description
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import Listing, TaskPage, TenantLoad
+from forebay.queue.ports import FoundTasks, Listing, TaskPage, TaskQuery, TenantLoad
 from forebay.queue.records import to_record
 from forebay.queue.schema import Keys
 
@@ -41,6 +41,13 @@ class RedisOperator:
         # A task deleted by hand has no fields; it is no task any more.
         tasks = [to_record(task_id, Description(fields)) for task_id, fields in rows if fields]
         return TaskPage(tuple(tasks), json.dumps(after) if after else "")
+
+    async def find(self, query: TaskQuery) -> FoundTasks:
+        """Return a page of tasks across tenants."""
+        async with unavailable("looking for tasks"):
+            after, partial, rows = await self._library.find(query)
+        tasks = ((seq, to_record(task_id, Description(fields))) for task_id, seq, fields in rows)
+        return FoundTasks(tuple(tasks), after, partial)
 
     async def tenants(self) -> dict[Tenant, TenantLoad]:
         """Return every tenant that has waiting tasks."""

@@ -22,6 +22,7 @@ KEY_NAMES: dict[str, str] = {
     "deadlines": "deadlines",  # ZSET: waiting task -> time after which it must not start, ms
     "delayed": "delayed",  # ZSET: waiting task -> time before which it must not start, ms
     "dead": "dead",  # ZSET: dead letter -> time of death, ms
+    "recent": "recent:",  # LIST per end: tasks that ended so lately, the newest first
     "replaced": "replaced",  # HASH: reason -> workers replaced for it
     "workers": "workers",  # ZSET: worker -> last sign of life, ms
     "held": "w:",  # SET per worker: tasks that it has leased

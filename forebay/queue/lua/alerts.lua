@@ -30,3 +30,6 @@ local function alert_keep(q, args)
   end
   return 1
 end
+
+register('alert_lead', alert_lead, { 'allow-oom' })
+register('alert_keep', alert_keep, { 'allow-oom' })

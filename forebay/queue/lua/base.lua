@@ -6,6 +6,7 @@
 local ON_ENQUEUE = {} -- f(q, task): before any cap; a reply ends the enqueue, nil lets it go on
 local ON_KEEP = {} -- f(q, task, fields): the task's hash is about to be written, with these fields
 local ON_CLOSE = {} -- f(q, id, state, t): the task has ended; t: what load() read before
+local ON_RETURN = {} -- f(q, id, t, why): a delivery has come to nothing, and the task waits again
 local ON_FLUSH = {} -- f(q): the end of every call, also of one that failed: what q holds is written
 local ON_FORGET = {} -- f(q, id, t): a dead letter, whose request was kept, goes for good
 local ON_DELETED = {} -- f(q, id): the hash of a task that had not ended was deleted by hand

@@ -71,3 +71,8 @@ local function batch_cancel(q, args)
   redis.call('HSETNX', key(q, 'batch', id), 'cancelling_at', at)
   return 1
 end
+
+register('batch_open', batch_open, {})
+register('batch_lease', batch_lease, { 'allow-oom' })
+register('batch_write', batch_write, { 'allow-oom' })
+register('batch_cancel', batch_cancel, { 'allow-oom' })

@@ -1,10 +1,9 @@
 -- The fleet: workers and supervisors say how they are, and find there what is wanted of them. These
 -- keys lie under access's hash tag.
-local FLEET = {} -- its functions: a chunk of Lua has room for 200 local names, all parts together
 
 -- args: member, what it says, ms to keep it, most members, ms after which a silent one is forgotten.
 -- Returns what is wanted of it, or nothing.
-function FLEET.report(q, args)
+local function report(q, args)
   local member, says, keep_ms, most = unpack(args, ARGS + 1, ARGS + 4)
   local members = key(q, 'fleet')
   if
@@ -19,7 +18,7 @@ function FLEET.report(q, args)
 end
 
 -- args: what is wanted (empty: nothing more), ms to keep that, then each member.
-function FLEET.order(q, args)
+local function order(q, args)
   local wanted, keep_ms = args[ARGS + 1], args[ARGS + 2]
   local orders = key(q, 'orders')
   for i = ARGS + 3, #args do
@@ -34,22 +33,27 @@ function FLEET.order(q, args)
 end
 
 -- args: member. It has ended, and is not missed.
-function FLEET.leave(q, args)
+local function leave(q, args)
   return redis.call('HDEL', key(q, 'fleet'), args[ARGS + 1])
 end
 
 -- Every member with its order, without those that have been silent for so many ms (args), which are
 -- forgotten. Returns {now in ms, {member, 'ms what it said', order} of each}.
-function FLEET.members(q, args)
-  local members, silent_ms = key(q, 'fleet'), number(args[ARGS + 1])
-  local found, rows = redis.call('HGETALL', members), {}
+local function members(q, args)
+  local all, silent_ms = key(q, 'fleet'), number(args[ARGS + 1])
+  local found, rows = redis.call('HGETALL', all), {}
   local orders = by_name(redis.call('HGETALL', key(q, 'orders')))
   for i = 1, #found, 2 do
     if number(string.match(found[i + 1], '^%d+')) < q.now - silent_ms then
-      redis.call('HDEL', members, found[i])
+      redis.call('HDEL', all, found[i])
     else
       rows[#rows + 1] = { found[i], found[i + 1], orders[found[i]] or '' }
     end
   end
   return { q.now, rows }
 end
+
+register('fleet_report', report, { 'allow-oom' })
+register('fleet_order', order, { 'allow-oom' })
+register('fleet_leave', leave, { 'allow-oom' })
+register('fleet', members, { 'allow-oom' })

@@ -229,8 +229,11 @@ ON_FLUSH[#ON_FLUSH + 1] = function(q)
   end
 end
 
--- Back into the queue. The fence rises, so whatever the worker still writes is refused.
-local function requeue(q, id, t, deliveries)
+-- Back into the queue, and `why`. The fence rises, so whatever the worker still writes is refused.
+local function requeue(q, id, t, deliveries, why)
+  for _, f in ipairs(ON_RETURN) do
+    f(q, id, t, why)
+  end
   if t.state ~= 'leased' then
     redis.call('HDEL', key(q, 'task', id), 'encoding', 'prefill', 'decode')
   end
@@ -276,7 +279,7 @@ local function lost(q, id, why)
   if not t.cancel and t.deliveries >= q.max_deliveries then
     dead_letter(q, id, t, why)
   elseif not ends_here(q, id, t) then
-    requeue(q, id, t, t.deliveries)
+    requeue(q, id, t, t.deliveries, why)
     suspect(q, id, t)
     wake(q)
   end

@@ -1,9 +1,8 @@
 -- The console's figures: each API process says once a second what it has counted; one of them makes
 -- a point of it, and all get the same points. These keys lie under access's hash tag.
-local LIVE = {} -- its functions
 
 -- args: key, place after which, most of them. Returns {place, point} of each point that follows.
-function LIVE.points_after(name, place, most)
+local function points_after(name, place, most)
   local rows = {}
   for _, entry in ipairs(redis.call('XRANGE', name, '(' .. place, '+', 'COUNT', most)) do
     rows[#rows + 1] = { entry[1], entry[2][2] }
@@ -12,7 +11,7 @@ function LIVE.points_after(name, place, most)
 end
 
 -- The processes that have reported within so many ms; the others are forgotten.
-function LIVE.reports_of(q, silent_ms)
+local function reports_of(q, silent_ms)
   local reports = key(q, 'live_reports')
   local found, rows = redis.call('HGETALL', reports), {}
   for i = 1, #found, 2 do
@@ -30,7 +29,7 @@ end
 -- counted, ms to keep reports, the place of the last fine point that it has, and of the last coarse
 -- one, most points. Returns {whether it leads, light, fine points, coarse points, reports}; the
 -- reports for the leader alone.
-function LIVE.beat(q, args)
+local function beat(q, args)
   local process, says, lead_ms, keep_ms, fine, coarse, most = unpack(args, ARGS + 1, ARGS + 7)
   local reports, leader = key(q, 'live_reports'), key(q, 'live_leader')
   redis.call('HSET', reports, process, string.format('%.0f ', q.now) .. says)
@@ -43,14 +42,14 @@ function LIVE.beat(q, args)
   return {
     leads and 1 or 0,
     redis.call('GET', key(q, 'live_light')) or '',
-    LIVE.points_after(key(q, 'live'), fine, most),
-    LIVE.points_after(key(q, 'live_coarse'), coarse, most),
-    leads and LIVE.reports_of(q, number(lead_ms)) or {},
+    points_after(key(q, 'live'), fine, most),
+    points_after(key(q, 'live_coarse'), coarse, most),
+    leads and reports_of(q, number(lead_ms)) or {},
   }
 end
 
 -- Append a point; returns its place.
-function LIVE.keep_point(name, point, most, keep_ms)
+local function keep_point(name, point, most, keep_ms)
   if point == '' then
     return ''
   end
@@ -61,20 +60,24 @@ end
 
 -- args: process, light, point, most points, coarse point or nothing, most of those, ms to keep all.
 -- Returns the places of both points; nothing, and nothing is written, where another leads by now.
-function LIVE.keep(q, args)
+local function keep(q, args)
   local process, light, point, most, coarse, most_coarse, keep_ms = unpack(args, ARGS + 1, ARGS + 7)
   if redis.call('GET', key(q, 'live_leader')) ~= process then
     return {}
   end
   redis.call('SET', key(q, 'live_light'), light, 'PX', keep_ms)
   return {
-    LIVE.keep_point(key(q, 'live'), point, most, keep_ms),
-    LIVE.keep_point(key(q, 'live_coarse'), coarse, most_coarse, keep_ms),
+    keep_point(key(q, 'live'), point, most, keep_ms),
+    keep_point(key(q, 'live_coarse'), coarse, most_coarse, keep_ms),
   }
 end
 
 -- args: 'live' or 'live_coarse', the place after which, most of them.
-function LIVE.history(q, args)
+local function history(q, args)
   local name, place, most = unpack(args, ARGS + 1, ARGS + 3)
-  return LIVE.points_after(key(q, name), place, most)
+  return points_after(key(q, name), place, most)
 end
+
+register('live_beat', beat, { 'allow-oom' })
+register('live_keep', keep, { 'allow-oom' })
+register('live_history', history, { 'no-writes' })

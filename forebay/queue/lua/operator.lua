@@ -72,6 +72,9 @@ local function retry(q, args)
   if t.state ~= 'dead' then
     return 0
   end
+  for _, f in ipairs(ON_RETURN) do
+    f(q, id, t, 'dead_letter')
+  end
   step(t, 'queued')
   local created = t.created or math.floor(t.seq / 1000)
   t.seq, t.deadline = next_seq(q), 0

@@ -287,7 +287,7 @@ local function give_back(q, id, t)
     redis.call('HSET', key(q, 'task', id), 'deliveries', t.deliveries - 1)
     return
   end
-  requeue(q, id, t, t.deliveries - 1)
+  requeue(q, id, t, t.deliveries - 1, 'released')
   if alone then
     suspect(q, id, t)
   else
