@@ -11,7 +11,9 @@ from starlette.responses import Response
 from forebay.access.caller import Caller
 from forebay.access.keys import KeyId, public_form
 from forebay.api.admin_deeds import access_of, deed_of, private
-from forebay.api.admin_forms import NewKeyForm, RotationForm
+from forebay.api.admin_forms import NewKeyForm, ReplayForm, RotationForm
+from forebay.api.console.csv_form import Format, FormatOf, listed
+from forebay.api.console.replaying import replay
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
 from forebay.api.task_object import task_object
@@ -23,6 +25,8 @@ from forebay.core.request import TaskId, Tenant
 from forebay.queue.ports import Listing
 
 router = APIRouter(prefix="/v1/admin", tags=["administration"])
+
+_DEED = ("at", "actor", "action", "target", "from", "outcome")
 
 
 @router.post("/keys")
@@ -114,6 +118,17 @@ async def list_dead_letters(
     return private({"object": "list", "data": found, "next_cursor": page.cursor or None})
 
 
+@router.post("/dead-letters/retry")
+async def retry_dead_letters(
+    services: ServicesOf, caller: AdminOf, form: ReplayForm | None = None
+) -> Response:
+    """Send dead letters back, 1000 at most in one call, of one tenant or all; each runs alone."""
+    tenant = (form or ReplayForm()).tenant
+    async with deed_of(services, caller, "dead_letter.retry_all", tenant or "every tenant"):
+        retried, more = await replay(services.operator, tenant)
+    return private({"retried": retried, "more": more})
+
+
 @router.post("/dead-letters/{task_id}/retry")
 async def retry_dead_letter(task_id: str, services: ServicesOf, caller: AdminOf) -> Response:
     """Send a dead letter back; it runs alone."""
@@ -132,11 +147,15 @@ async def drop_dead_letter(task_id: str, services: ServicesOf, caller: AdminOf) 
 
 @router.get("/audit")
 async def audit(
-    services: ServicesOf, caller: AdminOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    services: ServicesOf,
+    caller: AdminOf,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    format: FormatOf = Format.JSON,  # noqa: A002  (the name is the wire's)
 ) -> Response:
     """Return the last deeds, the newest first: who did what to which, from where, and the end."""
     del caller
-    return private({"object": "list", "data": await access_of(services).audit.latest(limit)})
+    content = {"object": "list", "data": await access_of(services).audit.latest(limit)}
+    return listed(content, _DEED, format, "forebay-audit")
 
 
 async def _drain(services: Services, caller: Caller, *, on: bool) -> Response:

@@ -58,3 +58,11 @@ class RotationForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     overlap_s: Annotated[float, Field(ge=0, le=YEAR_S)] = OVERLAP_S
+
+
+class ReplayForm(BaseModel):
+    """Whose dead letters are sent back; empty: every tenant's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: Annotated[str, Field(max_length=200)] = ""

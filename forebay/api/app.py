@@ -24,8 +24,9 @@ from forebay.api.batches import routes as batches
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
 from forebay.api.completions import routes as completions
-from forebay.api.console import figures, workers
-from forebay.api.console.composition import open_console
+from forebay.api.console import figures, limits, workers
+from forebay.api.console import tasks as admin_tasks
+from forebay.api.console.composition import caps_of, open_console
 from forebay.api.cors import add_cors
 from forebay.api.error_forms import install_error_forms
 from forebay.api.files import routes as files
@@ -87,7 +88,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     install_error_forms(app)
     openai = (chat, completions, responses, models, files, batches)
-    console = (figures, workers)
+    console = (figures, workers, admin_tasks, limits)
     for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts, *console):
         app.include_router(route.router)
     install_page(app)
@@ -205,6 +206,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             replacements=RedisReplacements(opened.places[0].redis, opened.places[0].name),
             access=access,
             alerts=judged,
+            caps=caps_of(settings),
             console=console,
         )
         await stack.enter_async_context(BatchRunner(services, desk))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -104,6 +105,8 @@ class Services:
     responses: RedisResponses | None = None
     alerts: AlertDesk | None = None
     """None: no rules are judged here."""
+    caps: Mapping[str, float | None] = field(default_factory=dict)
+    """The limits in force, by the names of their settings, as administrators read them."""
     console: ConsoleDesk | None = None
     """None: no figures are taken here; for a door within a test or a bench."""
     run_dir: Path | None = None

@@ -30,11 +30,11 @@ def task_object(record: TaskRecord, *, root: str = "") -> dict[str, Any]:
         "started_at": record.leased_s,
         "finished_at": record.finished_s,
         "deliveries": record.deliveries,
-        "seconds": _seconds(record),
+        "seconds": seconds_of(record),
         "reuse": None if record.reuse is None else record.reuse.value,
         "output": _output(record),
         "usage": record.usage.to_dict() if record.usage else None,
-        "error": _error(record),
+        "error": error_of(record),
         "metadata": dict(record.metadata),
         "urls": task_urls(record.task_id, root),
     }
@@ -62,7 +62,7 @@ def task_urls(task_id: TaskId, root: str = "") -> dict[str, str]:
     }
 
 
-def _seconds(record: TaskRecord) -> dict[str, float | None]:
+def seconds_of(record: TaskRecord) -> dict[str, float | None]:
     """Return how long each part took, of the last delivery; null where it is not known (yet)."""
     begun = {
         "waiting": record.created_s,
@@ -100,7 +100,7 @@ def _output(record: TaskRecord) -> list[dict[str, Any]] | None:
     ]
 
 
-def _error(record: TaskRecord) -> dict[str, Any] | None:
+def error_of(record: TaskRecord) -> dict[str, Any] | None:
     """Return why a final task has no answer, by the codes of ``docs/errors.md``."""
     if not record.state.final or record.text is not None:
         return None

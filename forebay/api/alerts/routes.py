@@ -11,12 +11,15 @@ from starlette.responses import Response
 
 from forebay.api.admin_deeds import deed_of, private
 from forebay.api.alerts.desk import AlertDesk
+from forebay.api.console.csv_form import Format, FormatOf, listed
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
 from forebay.core.errors import InvalidRequestError, NoSuchRouteError, SilenceNotFoundError
 from forebay.ops.alerts.silences import LONGEST_S, MOST_SILENCES, Silence, new_silence_id
 
 router = APIRouter(prefix="/v1/admin/alerts", tags=["administration"])
+
+_CHANGE = ("at", "rule", "key", "stage", "value", "text")
 
 Word = Annotated[str, Field(max_length=200)]
 
@@ -49,11 +52,15 @@ async def list_alerts(services: ServicesOf, caller: AdminOf) -> Response:
 
 @router.get("/history")
 async def history(
-    services: ServicesOf, caller: AdminOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    services: ServicesOf,
+    caller: AdminOf,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    format: FormatOf = Format.JSON,  # noqa: A002  (the name is the wire's)
 ) -> Response:
     """Return the last alerts that began to fire or ended, the newest first."""
     del caller
-    return private({"object": "list", "data": await _desk(services).store.log(limit)})
+    content = {"object": "list", "data": await _desk(services).store.log(limit)}
+    return listed(content, _CHANGE, format, "forebay-alerts")
 
 
 @router.post("/silences")

@@ -73,3 +73,16 @@ def limits_of(settings: Settings) -> dict[str, float]:
         "oldest_age_s": settings.alert_queue_oldest_s,
         "latency_p95_s": settings.alert_latency_s,
     }
+
+
+_CAPS = (
+    "max_waiting", "max_waiting_tokens", "tenant_max_waiting", "tenant_max_waiting_tokens",
+    "tenant_rate_per_s", "tenant_burst", "max_body_bytes", "max_inflight_bytes", "max_file_bytes",
+    "max_images", "max_image_pixels", "max_tokens_limit", "max_choices", "answer_timeout_s",
+    "result_ttl_s", "max_deliveries", "lease_s", "batch_lines", "files_bytes",
+)  # fmt: skip
+
+
+def caps_of(settings: Settings) -> dict[str, float | None]:
+    """Return the limits in force by the names of their settings; None: there is none."""
+    return {name: getattr(settings, name) for name in _CAPS}
