@@ -13,6 +13,7 @@ from forebay.ops.alerts.silences import Silence
 from forebay.ops.alerts.states import Alert, Stage
 from forebay.ops.live.columns import Values
 from forebay.ops.live.members import WORKER
+from forebay.ops.live.packing import told
 from forebay.queue.fleet import Member
 from forebay.queue.ports import QueueDepth
 
@@ -50,7 +51,12 @@ class Light:
 
     def to_json(self) -> dict[str, Any]:
         """Return what clients read."""
-        return {"color": self.color.value, "reasons": [asdict(one) for one in self.reasons]}
+        reasons = [{**asdict(one), "value": _shown(one.value)} for one in self.reasons]
+        return {"color": self.color.value, "reasons": reasons}
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None else told(value)
 
 
 AWAY: Final = Light(Color.RED, (Reason("queue_away"),))
