@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue bench-door install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-console install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -59,6 +59,8 @@ bench-queue: install  ## its queue beside others: make bench-queue ARGS='--only 
 	@$(BIN)/python -m bench.queue --json runs/bench-queue.json $(ARGS)
 bench-door: install  ## the door beside Flask and Redis, overload, the road: make bench-door ARGS='--only added'
 	@$(BIN)/python -m bench.door --json runs/bench-door.json $(ARGS)
+bench-console: install  ## what open consoles cost the API: make bench-console ARGS='--consoles 20'
+	@$(BIN)/python -m bench.console --json runs/bench-console.json $(ARGS)
 lock: install-dev  ## requirements/*.lock anew from pyproject.toml (ARGS=--upgrade)
 	@$(BIN)/python scripts/lock.py $(ARGS)
 
