@@ -27,6 +27,8 @@ from forebay.api.alerts.desk import AlertDesk
 from forebay.api.app import create_app
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
+from forebay.api.console.composition import caps_of
+from forebay.api.console.desk import ConsoleDesk
 from forebay.api.files.folder import FileFolder
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
@@ -34,7 +36,7 @@ from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
 from forebay.api.services import DoorSettings, Services
 from forebay.api.webhooks.door import WebhookDoor
-from forebay.config import PACKAGE_FOLDER
+from forebay.config import PACKAGE_FOLDER, Settings
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
@@ -88,6 +90,7 @@ async def open_door(
     batch_limits: BatchLimits | None = None,
     access: Access | None = None,
     alerts: AlertDesk | None = None,
+    console: ConsoleDesk | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -125,6 +128,8 @@ async def open_door(
             replacements=RedisReplacements(redis, "test"),
             access=access,
             alerts=alerts,
+            console=console,
+            caps=caps_of(Settings()),
         )
         async with (
             BatchRunner(services, desk),

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from redis.asyncio import Redis
 
+from forebay.core.events import StepStats
 from forebay.core.lifecycle import State
 from forebay.core.request import (
     Cost,
@@ -32,6 +33,8 @@ from forebay.core.request import (
 from forebay.engine.engine import Engine
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.kv_blocks import IntegrityError
+from forebay.ops.live.spread import quantile
+from forebay.ops.worker_status import Phase
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.ports import NewTask, StreamKind, TaskRecord
 from forebay.queue.redis_queue import RedisQueue
@@ -417,3 +420,62 @@ def _kill_and_restart(valkey: Any) -> None:
     valkey._process.kill()
     valkey._process.wait()
     valkey.start()
+
+
+async def until_drained(worker: Worker) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            if worker.phase is Phase.DRAINED:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_that_stands_aside_ends_what_it_has_takes_nothing_and_comes_back(
+    rig: Rig,
+) -> None:
+    many = [await rig.submit(f"task-{index}", max_tokens=60) for index in range(30)]
+    async with rig.working() as worker:
+        await rig.ended(many[0])
+        worker.stand_aside()
+        await until_drained(worker)
+        assert await rig.queue.workers() == 0  # the door does not count on it
+        depth = await rig.queue.depth()
+        assert depth.leased == 0
+        assert depth.waiting > 0
+        answered = worker.publisher.tally.answered
+        await asyncio.sleep(1)
+        assert worker.publisher.tally.answered == answered
+        worker.step_up()
+        for task_id in many:
+            record = await rig.ended(task_id)
+            assert record.state is State.FINISHED
+            assert record.deliveries == 1  # what was given back does not count
+
+
+async def test_a_drain_that_lasts_too_long_gives_back_what_the_engine_has(rig: Rig) -> None:
+    task_id = await rig.submit("long", max_tokens=400)
+    async with rig.working(replace(LIMITS, drain_s=0.1)) as worker:
+        await rig.first_token(task_id)
+        worker.stand_aside()
+        await until_drained(worker)
+        record = await rig.queue.get(task_id)
+        assert record is not None
+        assert record.state in (State.QUEUED, State.FINISHED)
+        worker.step_up()
+        assert (await rig.ended(task_id)).state is State.FINISHED
+
+
+async def test_times_are_counted_from_the_arrival_and_forgotten_with_the_lease(rig: Rig) -> None:
+    ids = [await rig.submit(f"task-{index}", max_tokens=8) for index in range(4)]
+    await asyncio.sleep(1.2)  # before anybody claims them: they wait for so long
+    async with rig.working() as worker:
+        for task_id in ids:
+            await rig.ended(task_id)
+        times = worker.publisher.times
+        assert [sum(one.counts) for one in (times.ttft, times.tpot, times.latency)] == [4, 4, 4]
+        assert quantile(times.ttft.counts, 0.01) >= 1.0  # type: ignore[operator]
+        assert quantile(times.tpot.counts, 0.5) < 1.0  # type: ignore[operator]
+        assert not times._created
+        assert not times._first
+        assert worker._engine.load.decode_tokens > 0
+        assert worker._engine.load.running == 0

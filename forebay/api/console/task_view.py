@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,8 +46,10 @@ def timeline(record: TaskRecord) -> list[Entry]:
 
 
 def _entries(record: TaskRecord) -> Iterator[Entry]:
-    yield _entry("received", record.created_s)
-    yield _entry("queued", record.created_s)
+    # the other times are whole milliseconds, and nothing is to come before its beginning
+    created_s = math.floor(record.created_s * 1000) / 1000
+    yield _entry("received", created_s)
+    yield _entry("queued", created_s)
     for past in record.past:
         yield from _phases(past, past.worker, past.attempt)
         yield _entry("returned", past.returned_s, past.worker, past.attempt, past.why)
