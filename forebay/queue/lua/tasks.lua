@@ -16,7 +16,9 @@ end
 ON_FLUSH[#ON_FLUSH + 1] = function(q)
   for state, ids in pairs(q.recent or {}) do
     local name = key(q, 'recent', state)
-    in_parts(ids, 1, 'LPUSH', name)
+    for first = 1, #ids, AT_ONCE do
+      redis.call('LPUSH', name, unpack(ids, first, math.min(first + AT_ONCE - 1, #ids)))
+    end
     redis.call('LTRIM', name, 0, MOST_RECENT - 1)
     redis.call('PEXPIRE', name, q.ttl_ms)
   end
