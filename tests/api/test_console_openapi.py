@@ -1,0 +1,41 @@
+"""The console's routes before a tool that believes every word of their description."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from forebay.access.caller import Scope
+from forebay.admission.pool import DecoderPool
+from tests.access.doors import guarded, make_key
+from tests.api.door import eventually
+from tests.api.test_console import process
+from tests.api.test_openapi import EXAMPLES, ROOT
+
+
+async def test_schemathesis_finds_nothing_with_an_administrators_key(
+    redis: Redis, tmp_path: Path, decoders: DecoderPool
+) -> None:
+    async with (
+        process(redis, tmp_path) as desk,
+        guarded(redis, tmp_path, decoders, console=desk) as (door, access),
+    ):
+        await eventually(lambda: desk.pulse.now is not None)
+        key = await make_key(access, Scope.ADMIN)
+        run = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli"),
+            *("--config-file", str(ROOT / "schemathesis.toml"), "run", f"{door.url}/openapi.json"),
+            *("--include-path-regex", r"^/v1/admin/(now|series|workers|tasks|limits|dead-letters)"),
+            *("--header", f"Authorization: Bearer {key}"),
+            *("--max-examples", str(EXAMPLES), "--generation-deterministic", "--no-shrink"),
+            *("--no-color", "--request-timeout", "20", "--phases", "examples,coverage,fuzzing"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await run.communicate()
+    assert run.returncode == 0, told.decode()
+    assert "No issues found" in told.decode() or "passed" in told.decode(), told.decode()
