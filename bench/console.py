@@ -4,7 +4,7 @@
 
 One API process before a queue's server of its own, with the figures of a day in it and two workers
 that report. Its CPU time is taken without a console and with N: each opens the stream, asks once
-for the series, and then polls the lists as the page does. The readers are a process of their own, so
+for the series, and then polls lists as the page does. The readers are a process of their own, so
 their work is not counted, though on a small machine it is in the way.
 ``docs/benchmarks.md`` says what each figure is.
 """

@@ -12,7 +12,7 @@ from forebay.access.caller import Caller
 from forebay.access.keys import KeyId, public_form
 from forebay.api.admin_deeds import access_of, deed_of, private
 from forebay.api.admin_forms import NewKeyForm, ReplayForm, RotationForm
-from forebay.api.console.csv_form import Format, FormatOf, listed
+from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.console.replaying import replay
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
@@ -145,7 +145,7 @@ async def drop_dead_letter(task_id: str, services: ServicesOf, caller: AdminOf) 
     return private({"id": task_id, "status": "dropped"})
 
 
-@router.get("/audit")
+@router.get("/audit", responses=TABLE_DOCS)
 async def audit(
     services: ServicesOf,
     caller: AdminOf,

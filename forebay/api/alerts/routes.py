@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from forebay.api.admin_deeds import deed_of, private
 from forebay.api.alerts.desk import AlertDesk
-from forebay.api.console.csv_form import Format, FormatOf, listed
+from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
 from forebay.core.errors import InvalidRequestError, NoSuchRouteError, SilenceNotFoundError
@@ -50,7 +50,7 @@ async def list_alerts(services: ServicesOf, caller: AdminOf) -> Response:
     return private(await _desk(services).overview())
 
 
-@router.get("/history")
+@router.get("/history", responses=TABLE_DOCS)
 async def history(
     services: ServicesOf,
     caller: AdminOf,

@@ -18,6 +18,12 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula's beginning; a tenant's name is no formula."""
 
 
+TABLE_DOCS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+"""The ``responses`` of a route that answers a table, too."""
+
+
 class Format(StrEnum):
     """How a list is answered."""
 

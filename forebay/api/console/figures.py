@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from forebay.api import sse
 from forebay.api.admin_deeds import private
-from forebay.api.console.csv_form import Format, FormatOf, table
+from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, table
 from forebay.api.console.opening import desk_of
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.core.errors import NotReadyError
@@ -22,6 +22,9 @@ router = APIRouter(prefix="/v1/admin", tags=["administration"])
 
 DAY_S = 86_400
 _COLUMNS = ("at", *KEYS)
+_STREAM_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 
 
 @router.get("/now")
@@ -34,7 +37,7 @@ async def now(services: ServicesOf, caller: AdminOf) -> Response:
     return private(newest.to_json())
 
 
-@router.get("/series")
+@router.get("/series", responses=TABLE_DOCS)
 async def series(
     services: ServicesOf,
     caller: AdminOf,
@@ -57,7 +60,7 @@ async def series(
     return await asyncio.to_thread(private, content)
 
 
-@router.get("/stream")
+@router.get("/stream", responses=_STREAM_DOCS)
 async def stream(services: ServicesOf, caller: AdminOf) -> Response:
     """Follow the figures: `point` each second, `workers` when somebody comes, goes or changes."""
     del caller

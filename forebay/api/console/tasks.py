@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from forebay.api.admin_deeds import deed_of, private
-from forebay.api.console.csv_form import Format, FormatOf, listed
+from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.console.task_view import admin_task, timeline
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
@@ -26,7 +26,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@router.get("")
+@router.get("", responses=TABLE_DOCS)
 async def list_tasks(
     services: ServicesOf,
     caller: AdminOf,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from forebay.access.caller import Caller
 from forebay.api.admin_deeds import deed_of, private
-from forebay.api.console.csv_form import Format, FormatOf, listed
+from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.console.opening import desk_of
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
@@ -35,7 +35,7 @@ class ScaleForm(BaseModel):
     stack: Annotated[str | None, Field(max_length=200)] = None
 
 
-@router.get("")
+@router.get("", responses=TABLE_DOCS)
 async def list_workers(
     services: ServicesOf,
     caller: AdminOf,
