@@ -29,6 +29,7 @@ from forebay.access.errors import AccessSetupError
 from forebay.access.secret_file import read_secret_file
 from forebay.config_access import AccessSettings
 from forebay.config_alerts import AlertSettings
+from forebay.config_care import CareSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
 from forebay.outbound.allowed import check_ports, read_allowed
@@ -59,7 +60,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings):
+class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings, CareSettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(

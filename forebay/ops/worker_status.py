@@ -32,6 +32,7 @@ class Phase(StrEnum):
 class WorkerStatus:
     """What a worker says of itself. ``peak_bytes``: most resident memory since its start.
 
+    ``memory_bytes``, ``gpu_memory_bytes``: what it takes now; of a GPU what its engine reserved.
     ``still_s``: for how long its engine has had work and has not moved.
     """
 
@@ -44,6 +45,8 @@ class WorkerStatus:
     failed: int = 0
     peak_bytes: int = 0
     still_s: float = 0.0
+    memory_bytes: int = 0
+    gpu_memory_bytes: int = 0
 
 
 def status_path(folder: Path, name: str) -> Path:
@@ -106,6 +109,11 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def memory_bytes() -> int:
+    """Return the resident memory of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory_bytes() -> int:

@@ -11,6 +11,7 @@ import structlog
 
 from forebay.core.stillness import Stillness
 from forebay.ops.worker_status import Phase, read_status, status_mark
+from forebay.worker.care import Cause
 from forebay.worker.child import Child
 from forebay.worker.exit_codes import ExitCode
 
@@ -26,6 +27,7 @@ class Reason(StrEnum):
     """Why a worker's process was replaced. ``SILENT``: no sign of life, not even from its end.
 
     ``ASKED``: an administrator wanted it, and it had drained.
+    The causes of care, by which a worker that is well is replaced, are among them.
     """
 
     SILENT = "silent"
@@ -34,6 +36,11 @@ class Reason(StrEnum):
     ENGINE_BROKEN = "engine_broken"
     DIED = "died"
     ASKED = "asked"
+    SCHEDULE = Cause.SCHEDULE.value
+    MEMORY = Cause.MEMORY.value
+    GPU_MEMORY = Cause.GPU_MEMORY.value
+    AGE = Cause.AGE.value
+    TASKS = Cause.TASKS.value
 
 
 _OF_CODE: Final[dict[int, Reason]] = {
@@ -57,11 +64,11 @@ async def end_when_silent(worker: Child, run_dir: Path, stall_s: float, load_s: 
 
     ``load_s``: what it has to load its model, during which it gives none.
     """
-    silence, name = Stillness(TICK_S), worker.spec.name
+    silence = Stillness(TICK_S)
     clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(TICK_S)
-        pid = worker.pid
+        pid, name = worker.pid, worker.spec.name
         mark = None if pid is None else (pid, status_mark(run_dir, name))
         silent_s = silence.see(mark, clock())
         limit_s = stall_s + SILENCE_MARGIN_S if _speaks(run_dir, name, pid) else load_s

@@ -25,13 +25,15 @@ from forebay.core.errors import QueueUnavailableError
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
 from forebay.queue.errors import QueueSetupError
 from forebay.queue.fleet import Fleet
-from forebay.queue.opening import open_queue
+from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
+from forebay.worker.care import Bound, CareRules
 from forebay.worker.child import Child, ChildSpec
 from forebay.worker.crew import Crew
 from forebay.worker.fleet_stack import FleetStack
 from forebay.worker.queue_server import QueueServer
+from forebay.worker.recycling import Recycler, RecyclingTerms
 from forebay.worker.replacing import end_when_silent, reason_of
 from forebay.worker.signals import StopSignal
 
@@ -164,6 +166,9 @@ class Stack:
         self._report("queue ready")
         environment = self._environment()
         await self._start_workers(environment)
+        if (terms := recycling_terms(settings)).rules.any:
+            care = Recycler(lambda: self.workers, settings.run_dir, self._open_queue, terms)
+            self._monitors.append(asyncio.create_task(care.run()))
         self.api = Child(
             ChildSpec(
                 "api",
@@ -203,14 +208,8 @@ class Stack:
 
     @asynccontextmanager
     async def _open_fleet(self) -> AsyncIterator[Fleet]:
-        settings = self._settings_of_children()
-        async with open_queue(
-            settings.queue_address(),
-            settings.queue_name,
-            settings.queue_limits(),
-            partitions=settings.queue_partitions,
-        ) as opened:
-            yield Fleet(opened.access, settings.queue_name)
+        async with self._open_queue() as opened:
+            yield Fleet(opened.access, self._settings.queue_name)
 
     async def _dismiss(self, worker: Child) -> None:
         """End a worker: it drains first."""
@@ -236,20 +235,33 @@ class Stack:
         """Give a dead worker's tasks back at once, and note for alerts why it is replaced."""
         reason = reason_of(worker)
         try:
-            async with open_queue(
-                self._settings_of_children().queue_address(),
-                self._settings.queue_name,
-                self._settings.queue_limits(),
-                partitions=self._settings.queue_partitions,
-            ) as opened:
+            async with self._open_queue() as opened:
                 reaped = await opened.queue.reap(worker.spec.name)
                 first = opened.places[0]
                 await RedisReplacements(first.redis, first.name).note(reason)
             log.warning("replaced", worker=worker.spec.name, reason=reason, tasks=len(reaped))
-        except (QueueUnavailableError, QueueSetupError, SettingsError) as error:
+        except (QueueUnavailableError, QueueSetupError) as error:
             log.warning(
                 "replaced_unreaped", worker=worker.spec.name, reason=reason, detail=str(error)
             )
+
+    @asynccontextmanager
+    async def _open_queue(self) -> AsyncIterator[OpenQueue]:
+        """Open the queue for the block, as the children do.
+
+        Raises QueueUnavailableError, QueueSetupError.
+        """
+        try:
+            address = self._settings_of_children().queue_address()
+        except SettingsError as error:  # a secret's file that is gone
+            raise QueueSetupError(str(error), mend="Put that file back.") from error
+        async with open_queue(
+            address,
+            self._settings.queue_name,
+            self._settings.queue_limits(),
+            partitions=self._settings.queue_partitions,
+        ) as opened:
+            yield opened
 
     async def _door_open(self) -> None:
         assert self.api is not None
@@ -299,6 +311,27 @@ class Stack:
         self._report("queue stopped")
         if self._lock is not None:
             os.close(self._lock)
+
+
+def recycling_terms(settings: Settings) -> RecyclingTerms:
+    """Return when and how workers are recycled."""
+    rules = CareRules(
+        settings.recycle_settle_s,
+        settings.quiet_window(),
+        Bound(settings.recycle_memory_bytes, settings.recycle_memory_growth),
+        Bound(settings.recycle_gpu_memory_bytes, settings.recycle_gpu_memory_growth),
+        settings.recycle_age_s,
+        settings.recycle_tasks,
+    )
+    return RecyclingTerms(
+        rules,
+        _stack_id(settings),
+        settings.queue_name,
+        settings.recycle_max_waiting,
+        settings.recycle_overlap,
+        grace_s=settings.recycle_drain_s + STOP_MARGIN_S,
+        load_s=START_LIMIT_S,
+    )
 
 
 async def _answers(client: httpx.AsyncClient, path: str) -> bool:
