@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_alerts, cli_keys, cli_queue, cli_stack, demo
+from forebay import cli_alerts, cli_keys, cli_log_level, cli_queue, cli_stack, demo
 from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
@@ -24,6 +24,7 @@ from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
 from forebay.engine.memory import EngineMemoryError
 from forebay.health_report import CONNECT_MARGIN_S, report
+from forebay.log_file import LogFileError
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
@@ -37,6 +38,7 @@ EXPECTED_ERRORS = (
     CheckpointError,
     EngineMemoryError,
     ForebayError,
+    LogFileError,
     NoPortError,
     ProfileError,
     PromptsError,
@@ -58,6 +60,7 @@ app = typer.Typer(
 app.add_typer(cli_queue.app, name="queue")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_alerts.app, name="alerts")
+app.command(name="log-level")(cli_log_level.log_level)
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[
@@ -114,7 +117,6 @@ def api(
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: an API alone needs the queue that it fills")
     _leash(settings, supervised)
-    configure_logs("api", level=settings.log_level, form=settings.log_format)
     from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server
 
     door.run(settings, listen_fd=listen_fd)

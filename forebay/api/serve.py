@@ -35,7 +35,12 @@ def run(settings: Settings, *, listen_fd: int | None = None) -> None:
     ``listen_fd``: a listening socket that the parent holds open across restarts, so that clients
     meet a pause instead of a refusal.
     """
-    configure_logs("api", level=settings.log_level, form=settings.log_format)
+    configure_logs(
+        "api",
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
     # a request takes two thirds of the processor time that it takes on asyncio's own loop
     uvloop.run(_serve(settings, listen_fd))
 

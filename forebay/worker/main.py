@@ -17,11 +17,12 @@ from forebay.config import Settings, SettingsError
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
-from forebay.logs import configure_logs
+from forebay.logs import configure_logs, set_level
 from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.live.members import WorkerCard
+from forebay.ops.log_level import LevelFollower, LogLevels
 from forebay.ops.resources import Machine
 from forebay.ops.worker_status import (
     Phase,
@@ -68,7 +69,12 @@ def run(settings: Settings, name: str) -> None:
     """
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
-    configure_logs(name, level=settings.log_level, form=settings.log_format)
+    configure_logs(
+        name,
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
     faulthandler.enable()
     faulthandler.register(TELL_SIGNAL)  # the supervisor's, before it ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
@@ -157,9 +163,11 @@ async def _work(
                 end=stop.ask,
             )
             fleet = Fleet(opened.access, settings.queue_name)
+            levels = LogLevels(opened.access, settings.queue_name)
             async with (
                 _machine_reporter(settings, name, opened.access),
                 FleetReporter(fleet, name, of_fleet.says, of_fleet.obey),
+                LevelFollower(levels, settings.log_level, set_level),
             ):
                 await _run_unbroken(worker, stop, settings)
         if of_fleet.restarting:

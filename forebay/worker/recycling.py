@@ -84,7 +84,7 @@ class Recycler:
         self._open_queue = open_queue
         self._terms = terms
         self._every_s = every_s
-        self._seen: dict[int, _Seen] = {}  # by the worker's place in the list
+        self._seen: dict[Child, _Seen] = {}
         self._not_before_s = 0.0
         self._put_off = False
 
@@ -94,25 +94,25 @@ class Recycler:
         while True:
             await asyncio.sleep(self._every_s)
             lives = self._look(clock())
-            if clock() >= self._not_before_s and (due := self._first_due(lives)) is not None:
-                place, cause = due
-                if not await self._recycle(self._workers()[place], cause):
-                    self._not_before_s = clock() + SOONEST_AGAIN_S
+            due = self._first_due(lives) if clock() >= self._not_before_s else None
+            if due is not None and not await self._recycle(*due):
+                self._not_before_s = clock() + SOONEST_AGAIN_S
 
-    def _look(self, now_s: float) -> dict[int, Life]:
-        """Return the lives that are ready, by place; each one's level is noted when it settles."""
+    def _look(self, now_s: float) -> dict[Child, Life]:
+        """Return the lives that are ready; the level of each is noted when it settles."""
+        self._seen = {one: seen for one, seen in self._seen.items() if one in self._workers()}
         lives = {}
-        for place, worker in enumerate(self._workers()):
+        for worker in self._workers():
             status = self._status(worker)
             if status is None or status.phase is not Phase.READY:
                 continue
-            seen = self._seen.get(place)
+            seen = self._seen.get(worker)
             if seen is None or seen.pid != status.pid:
-                seen = self._seen[place] = _Seen(status.pid, now_s)
+                seen = self._seen[worker] = _Seen(status.pid, now_s)
             age_s = now_s - seen.since_s
             if not seen.level and age_s >= self._terms.rules.settle_s:
                 seen.level, seen.gpu_level = status.memory_bytes, status.gpu_memory_bytes
-            lives[place] = Life(
+            lives[worker] = Life(
                 age_s,
                 status.answered + status.failed,
                 status.memory_bytes,
@@ -122,14 +122,14 @@ class Recycler:
             )
         return lives
 
-    def _first_due(self, lives: dict[int, Life]) -> tuple[int, Cause] | None:
+    def _first_due(self, lives: dict[Child, Life]) -> tuple[Child, Cause] | None:
         if len(lives) < len(self._workers()):
             return None  # one is down or begins anew already: the others are needed
         now = datetime.now(UTC)
-        for place, life in lives.items():
-            cause = cause_to_recycle(self._terms.rules, life, now, f"{self._terms.stack}-{place}")
+        for worker, life in lives.items():
+            cause = cause_to_recycle(self._terms.rules, life, now, self._terms.stack)
             if cause is not None:
-                return place, cause
+                return worker, cause
         return None
 
     async def _recycle(self, worker: Child, cause: Cause) -> bool:
