@@ -48,7 +48,7 @@ def audited(stack: ServeProcess) -> str:
 
 
 @pytest.mark.parametrize(
-    ("overlap", "cause"), [("always", "recycle_tasks=6"), ("never", "recycle_memory_growth=0.0001")]
+    ("overlap", "cause"), [("always", "recycle_tasks=6"), ("never", "recycle_memory_bytes=1048576")]
 )
 def test_a_burst_while_its_worker_is_replaced_again_and_again(
     model: Path, tmp_path: Path, overlap: str, cause: str
