@@ -16,6 +16,7 @@ from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
+from forebay.bundle import BundleError, write_bundle
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_findings, print_health
 from forebay.config import Settings, SettingsError
@@ -35,6 +36,7 @@ from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 EXPECTED_ERRORS = (
     AccessSetupError,
     AskError,
+    BundleError,
     CheckpointError,
     EngineMemoryError,
     ForebayError,
@@ -203,19 +205,24 @@ def doctor(
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Also write all that helps to help, without secrets: a ZIP.")
+    ] = None,
     sets: Sets = None,
 ) -> None:
     """Check this machine, and say the mend for what is wrong."""
-    findings = examine(
-        settings_of(
-            sets,
-            model=model,
-            upstream_url=upstream,
-            port=port,
-            queue_url=queue_url,
-            data_dir=data_dir,
-        )
+    settings = settings_of(
+        sets,
+        model=model,
+        upstream_url=upstream,
+        port=port,
+        queue_url=queue_url,
+        data_dir=data_dir,
     )
+    findings = examine(settings)
+    if bundle is not None:
+        names = write_bundle(bundle, settings, findings)
+        complaints.print(f"{bundle}: {len(names)} files. Look through it before you send it.")
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
     else:

@@ -598,11 +598,11 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "extra_forbidden":
         return f"{key}: no such setting{_nearest(key, set(Settings.model_fields))}"
-    got = "" if key in _UNTOLD else f", got {error.get('input')!r}"
+    got = "" if key in UNTOLD else f", got {error.get('input')!r}"
     return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}{got}"
 
 
-_UNTOLD = frozenset(
+UNTOLD = frozenset(
     {
         "jwt_secret",
         "api_key",
