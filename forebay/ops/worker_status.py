@@ -91,9 +91,18 @@ def stalled_workers(folder: Path, limit_s: float) -> list[str]:
 
     Idle ones, ended ones, and those that still load their model are none of them.
     """
+    return [name for name in _names(folder) if _stalled(folder, name, limit_s)]
+
+
+def living_workers(folder: Path) -> list[str]:
+    """Return the workers of this machine whose processes live, well or not."""
+    found = {name: read_status(folder, name) for name in _names(folder)}
+    return [name for name, status in found.items() if status is not None and _lives(status.pid)]
+
+
+def _names(folder: Path) -> list[str]:
     suffix = ".status.json"
-    names = [path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")]
-    return [name for name in sorted(names) if _stalled(folder, name, limit_s)]
+    return sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
 
 
 def _stalled(folder: Path, name: str, limit_s: float) -> bool:

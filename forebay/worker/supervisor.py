@@ -22,6 +22,7 @@ import structlog
 
 from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError
 from forebay.core.errors import QueueUnavailableError
+from forebay.ops.supervisor_status import BEAT_S, LOCK, give_sign
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
 from forebay.queue.errors import QueueSetupError
 from forebay.queue.fleet import Fleet
@@ -163,6 +164,7 @@ class Stack:
             self._report(f"port {settings.port} is taken: using {self.port}")
         await self._queue.start()
         self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
+        self._monitors.append(asyncio.create_task(_give_signs(settings.run_dir)))
         self._report("queue ready")
         environment = self._environment()
         await self._start_workers(environment)
@@ -334,6 +336,13 @@ def recycling_terms(settings: Settings) -> RecyclingTerms:
     )
 
 
+async def _give_signs(folder: Path) -> None:
+    """Say for ever that this supervisor is there to mend what breaks."""
+    while True:
+        give_sign(folder)
+        await asyncio.sleep(BEAT_S)
+
+
 async def _answers(client: httpx.AsyncClient, path: str) -> bool:
     try:
         return (await client.get(path)).status_code == httpx.codes.OK
@@ -353,7 +362,7 @@ def _lock(folder: Path) -> int:
     """Take the data folder for this supervisor; the lock goes with the process."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds clients' pictures
     folder.mkdir(exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
