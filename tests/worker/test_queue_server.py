@@ -63,7 +63,7 @@ async def test_a_server_that_hangs_is_ended_and_another_has_all_that_it_had(
         async with asyncio.timeout(60):
             while queue.pid == hung:  # noqa: ASYNC110 - it is watched from outside
                 await asyncio.sleep(0.1)
-            while not await _has(client, "kept"):
+            while not await _has(client, "kept"):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.1)
         assert not psutil.pid_exists(hung)
         assert not guard.done()
