@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_alerts, cli_keys, cli_log_level, cli_queue, cli_stack, demo
+from forebay import cli_alerts, cli_keys, cli_log_level, cli_queue, cli_stack, cli_top, demo
 from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
@@ -29,6 +29,7 @@ from forebay.log_file import LogFileError
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
+from forebay.top.feed import TopError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError, local_url
 from forebay.worker.supervisor import STOP_MARGIN_S, StackError
@@ -49,6 +50,7 @@ EXPECTED_ERRORS = (
     SamplesError,
     SettingsError,
     StackError,
+    TopError,
 )
 """What the user can mend: told in a line, without a traceback."""
 
@@ -63,6 +65,7 @@ app.add_typer(cli_queue.app, name="queue")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_alerts.app, name="alerts")
 app.command(name="log-level")(cli_log_level.log_level)
+app.command()(cli_top.top)
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[
