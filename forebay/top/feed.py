@@ -1,10 +1,10 @@
-"""Where ``forebay top`` hears of a server: its administration's endpoints, by stream and by look."""
+"""Where ``forebay top`` hears of a server: its administration's endpoints, by stream or look."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 
@@ -33,7 +33,7 @@ class Feed:
             base_url=url, headers=headers, timeout=timeout, trust_env=False
         )
 
-    async def __aenter__(self) -> Feed:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from rich.console import Console
@@ -32,6 +33,7 @@ class Top:
         self._words = WORDS[language]
         self._state = TopState()
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
 
     async def look(self) -> TopState:
         """Look once at everything. Raises TopError, AwayError."""
@@ -57,24 +59,22 @@ class Top:
             with Live(
                 console=self._console, screen=True, auto_refresh=False, transient=True
             ) as live:
-                following = asyncio.gather(
+                await self._until_over(
                     self._follow(), self._follow_alerts(), self._obey(keys), self._draw(live)
                 )
-                watching = asyncio.create_task(self._until_over())
-                try:
-                    await asyncio.wait([following, watching], return_when=asyncio.FIRST_COMPLETED)
-                    if following.done():
-                        following.result()
-                finally:
-                    for one in (following, watching):
-                        one.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await following
 
-    async def _until_over(self) -> None:
-        while not self._state.over:
-            await self._changed.wait()
-            await asyncio.sleep(0.02)
+    async def _until_over(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Do everything at once, until a key ends it or one of them fails."""
+        tasks = [asyncio.create_task(one) for one in works]
+        over = asyncio.create_task(self._over.wait())
+        try:
+            done, _ = await asyncio.wait([over, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for one in done - {over}:
+                one.result()
+        finally:
+            for one in (over, *tasks):
+                one.cancel()
+            await asyncio.gather(over, *tasks, return_exceptions=True)
 
     async def _draw(self, live: Live) -> None:
         while True:
@@ -121,6 +121,8 @@ class Top:
         while True:
             deed = self._state.press(await keys.get())
             self._changed.set()
+            if self._state.over:
+                self._over.set()
             if deed is not None:
                 await self._do(deed)
 

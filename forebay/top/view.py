@@ -47,8 +47,8 @@ def frame(state: TopState, console: Console, language: Language, url: str) -> Re
     alerts = _alerts(state, words, language, max(2, min(5, room // 2)))
     workers = _workers(state, words, width, room - len(alerts))
     filling = [Text("")] * (room - len(alerts) - len(workers))
-    lines = [_charts(state, words, charts, console), *workers, *alerts, *filling]
-    return Group(*head, *lines, _foot(state, words))
+    below = [*workers, *alerts, *filling, _foot(state, words)]
+    return Group(*head, _charts(state, words, charts, console), *below)
 
 
 def _head(state: TopState, words: Words, url: str) -> Text:

@@ -127,13 +127,11 @@ def reason_text(reason: Mapping[str, Any], words: Words) -> str:
     form = words.get(code)
     if form is None:
         return f"{code} {subject}".strip()
-    key = (
-        subject if code == "over" else {"stuck": "oldest_age_s", "shedding": "shed_rate"}.get(code)
-    )
+    key = {"stuck": "oldest_age_s", "shedding": "shed_rate"}.get(code, subject)
     return form.format(
         subject=words.get(subject, subject),
-        value=value_text(key or "", reason.get("value")),
-        limit=value_text(key or "", reason.get("limit")),
+        value=value_text(key, reason.get("value")),
+        limit=value_text(key, reason.get("limit")),
     )
 
 
