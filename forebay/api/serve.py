@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import resource
+import signal
 import socket
 
 import structlog
@@ -41,6 +43,8 @@ def run(settings: Settings, *, listen_fd: int | None = None) -> None:
         form=settings.log_format,
         file=settings.log_file_terms(),
     )
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # the supervisor's, before it ends what does not answer
     # a request takes two thirds of the processor time that it takes on asyncio's own loop
     uvloop.run(_serve(settings, listen_fd))
 

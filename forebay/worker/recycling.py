@@ -15,13 +15,14 @@ from typing import Final, Literal
 import structlog
 
 from forebay.access.audit import AuditTrail, Deed
+from forebay.config import Settings
 from forebay.core.errors import QueueUnavailableError
 from forebay.engine.host_memory import available_bytes
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status, status_path
 from forebay.queue.errors import QueueSetupError
 from forebay.queue.opening import OpenQueue
 from forebay.queue.replacements import RedisReplacements
-from forebay.worker.care import CareRules, Cause, Life, cause_to_recycle
+from forebay.worker.care import Bound, CareRules, Cause, Life, cause_to_recycle
 from forebay.worker.child import Child, ChildSpec
 
 log = structlog.get_logger("forebay.supervisor")
@@ -55,6 +56,29 @@ class RecyclingTerms:
     overlap: Overlap
     grace_s: float
     load_s: float
+
+
+def recycling_terms(
+    settings: Settings, stack: str, *, margin_s: float, load_s: float
+) -> RecyclingTerms:
+    """Return when and how workers are recycled; ``margin_s``: beyond their own time to drain."""
+    rules = CareRules(
+        settings.recycle_settle_s,
+        settings.quiet_window(),
+        Bound(settings.recycle_memory_bytes, settings.recycle_memory_growth),
+        Bound(settings.recycle_gpu_memory_bytes, settings.recycle_gpu_memory_growth),
+        settings.recycle_age_s,
+        settings.recycle_tasks,
+    )
+    return RecyclingTerms(
+        rules,
+        stack,
+        settings.queue_name,
+        settings.recycle_max_waiting,
+        settings.recycle_overlap,
+        grace_s=settings.recycle_drain_s + margin_s,
+        load_s=load_s,
+    )
 
 
 @dataclass(slots=True)

@@ -29,12 +29,12 @@ from forebay.queue.fleet import Fleet
 from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
-from forebay.worker.care import Bound, CareRules
 from forebay.worker.child import Child, ChildSpec
 from forebay.worker.crew import Crew
+from forebay.worker.door_watch import end_when_deaf
 from forebay.worker.fleet_stack import FleetStack
 from forebay.worker.queue_server import QueueServer
-from forebay.worker.recycling import Recycler, RecyclingTerms
+from forebay.worker.recycling import Recycler, recycling_terms
 from forebay.worker.replacing import end_when_silent, reason_of
 from forebay.worker.signals import StopSignal
 
@@ -168,7 +168,10 @@ class Stack:
         self._report("queue ready")
         environment = self._environment()
         await self._start_workers(environment)
-        if (terms := recycling_terms(settings)).rules.any:
+        terms = recycling_terms(
+            settings, _stack_id(settings), margin_s=STOP_MARGIN_S, load_s=START_LIMIT_S
+        )
+        if terms.rules.any:
             care = Recycler(lambda: self.workers, settings.run_dir, self._open_queue, terms)
             self._monitors.append(asyncio.create_task(care.run()))
         self.api = Child(
@@ -273,6 +276,7 @@ class Stack:
                     break
                 await asyncio.sleep(0.1)
         self.api.ready = True
+        self._monitors.append(asyncio.create_task(end_when_deaf(self.api, self.url)))
         self._report("door open")
 
     async def _loaded(self, worker: Child) -> Phase:
@@ -313,27 +317,6 @@ class Stack:
         self._report("queue stopped")
         if self._lock is not None:
             os.close(self._lock)
-
-
-def recycling_terms(settings: Settings) -> RecyclingTerms:
-    """Return when and how workers are recycled."""
-    rules = CareRules(
-        settings.recycle_settle_s,
-        settings.quiet_window(),
-        Bound(settings.recycle_memory_bytes, settings.recycle_memory_growth),
-        Bound(settings.recycle_gpu_memory_bytes, settings.recycle_gpu_memory_growth),
-        settings.recycle_age_s,
-        settings.recycle_tasks,
-    )
-    return RecyclingTerms(
-        rules,
-        _stack_id(settings),
-        settings.queue_name,
-        settings.recycle_max_waiting,
-        settings.recycle_overlap,
-        grace_s=settings.recycle_drain_s + STOP_MARGIN_S,
-        load_s=START_LIMIT_S,
-    )
 
 
 async def _give_signs(folder: Path) -> None:
