@@ -111,6 +111,12 @@ _ZH: Final[Words] = {
 
 WORDS: Final[Mapping[Language, Words]] = {"en": _EN, "zh": _ZH}
 
+REASONS: Final = frozenset(
+    {"queue_away", "no_workers", "stuck", "alert_critical"}
+    | {"alert_warning", "over", "worker", "queue_drained", "shedding"}
+)
+"""Why the light is not green, as the server has it."""
+
 _LANGUAGE_VARIABLES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -124,11 +130,10 @@ def language_of(environment: Mapping[str, str] | None = None) -> Language:
 def reason_text(reason: Mapping[str, Any], words: Words) -> str:
     """Return why the light is not green, in words; an unknown code as it is."""
     code, subject = str(reason.get("code", "")), str(reason.get("subject") or "")
-    form = words.get(code)
-    if form is None:
+    if code not in REASONS:
         return f"{code} {subject}".strip()
     key = {"stuck": "oldest_age_s", "shedding": "shed_rate"}.get(code, subject)
-    return form.format(
+    return words[code].format(
         subject=words.get(subject, subject),
         value=value_text(key, reason.get("value")),
         limit=value_text(key, reason.get("limit")),
