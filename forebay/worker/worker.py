@@ -340,6 +340,7 @@ class Worker:
         while len(self.held) and not hurry.is_set() and clock() - began < drain_s():
             await self.held.wait_for_drop(0.2)
         await self.publisher.release(self.held.keys(), why="drain_deadline")
+        self._on_life(self)  # the last sign: it holds nothing
         log.info("drained", answered=self.publisher.tally.answered)
 
 
