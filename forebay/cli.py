@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, health, doctor, version."""
+"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, top, health, doctor, ..."""
 
 from __future__ import annotations
 
