@@ -47,6 +47,7 @@ def audited(stack: ServeProcess) -> str:
     return reply.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overlap", "cause"), [("always", "recycle_tasks=6"), ("never", "recycle_memory_bytes=1048576")]
 )
@@ -58,6 +59,9 @@ def test_a_burst_while_its_worker_is_replaced_again_and_again(
     with serving(model, tmp_path, *more) as stack:
         first = stack.until(lambda: stack.pid_of("worker"), "worker")
         task_ids = stack.submit(BURST, f"recycled {overlap}")
+        # in steps, for each of them may take long on a machine that has much to do
+        stack.until(lambda: '"recycling"' in stack.output(), "begin of a replacement")
+        stack.until(lambda: stack.output().count('"model_warm"') >= 2, "fresh worker")
         stack.until(lambda: replaced(stack).get(reason, 0) >= 1, "replacement")
         task_ids += stack.submit(BURST, f"recycled {overlap} again")
         stack.await_answers(task_ids)
