@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, health, doctor, version."""
+"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, top, health, doctor, ..."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_alerts, cli_keys, cli_queue, cli_stack, demo
+from forebay import cli_alerts, cli_keys, cli_log_level, cli_queue, cli_stack, cli_top, demo
 from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
+from forebay.bundle import BundleError, write_bundle
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_findings, print_health
 from forebay.config import Settings, SettingsError
@@ -24,9 +25,11 @@ from forebay.demo import SamplesError
 from forebay.doctor import Verdict, examine
 from forebay.engine.memory import EngineMemoryError
 from forebay.health_report import CONNECT_MARGIN_S, report
+from forebay.log_file import LogFileError
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
+from forebay.top.feed import TopError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError, local_url
 from forebay.worker.supervisor import STOP_MARGIN_S, StackError
@@ -34,9 +37,11 @@ from forebay.worker.supervisor import STOP_MARGIN_S, StackError
 EXPECTED_ERRORS = (
     AccessSetupError,
     AskError,
+    BundleError,
     CheckpointError,
     EngineMemoryError,
     ForebayError,
+    LogFileError,
     NoPortError,
     ProfileError,
     PromptsError,
@@ -45,6 +50,7 @@ EXPECTED_ERRORS = (
     SamplesError,
     SettingsError,
     StackError,
+    TopError,
 )
 """What the user can mend: told in a line, without a traceback."""
 
@@ -58,6 +64,8 @@ app = typer.Typer(
 app.add_typer(cli_queue.app, name="queue")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_alerts.app, name="alerts")
+app.command(name="log-level")(cli_log_level.log_level)
+app.command()(cli_top.top)
 
 Model = Annotated[str | None, typer.Option(help="Checkpoint folder, or 'demo'.")]
 Quantization = Annotated[
@@ -114,7 +122,6 @@ def api(
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: an API alone needs the queue that it fills")
     _leash(settings, supervised)
-    configure_logs("api", level=settings.log_level, form=settings.log_format)
     from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server
 
     door.run(settings, listen_fd=listen_fd)
@@ -201,19 +208,24 @@ def doctor(
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Also write all that helps to help, without secrets: a ZIP.")
+    ] = None,
     sets: Sets = None,
 ) -> None:
     """Check this machine, and say the mend for what is wrong."""
-    findings = examine(
-        settings_of(
-            sets,
-            model=model,
-            upstream_url=upstream,
-            port=port,
-            queue_url=queue_url,
-            data_dir=data_dir,
-        )
+    settings = settings_of(
+        sets,
+        model=model,
+        upstream_url=upstream,
+        port=port,
+        queue_url=queue_url,
+        data_dir=data_dir,
     )
+    findings = examine(settings)
+    if bundle is not None:
+        names = write_bundle(bundle, settings, findings)
+        complaints.print(f"{bundle}: {len(names)} files. Look through it before you send it.")
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
     else:

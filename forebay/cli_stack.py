@@ -47,7 +47,12 @@ async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterat
 def serve(settings: Settings) -> None:
     """Run the stack until Ctrl-C or SIGTERM."""
     settings.check_door()
-    configure_logs("supervisor", level=settings.log_level, form=settings.log_format)
+    configure_logs(
+        "supervisor",
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
 
     async def main() -> None:
         async with running_stack(settings, None) as stack:

@@ -29,8 +29,10 @@ from forebay.access.errors import AccessSetupError
 from forebay.access.secret_file import read_secret_file
 from forebay.config_access import AccessSettings
 from forebay.config_alerts import AlertSettings
+from forebay.config_care import CareSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
+from forebay.config_logs import LogSettings
 from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
 from forebay.queue.address import Login, ServerAddress, Tls, parse_address
@@ -59,7 +61,9 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings):
+class Settings(
+    AccessSettings, FetchSettings, ConnectionSettings, AlertSettings, CareSettings, LogSettings
+):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(
@@ -288,12 +292,6 @@ class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings)
         15.0, gt=0, le=600, description="How long the model may take to answer a health check."
     )
     drain_s: float = Field(20.0, ge=0, description="How long a stop waits for running tasks.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged."
-    )
-    log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="`auto`: lines for people on a terminal, JSON elsewhere."
-    )
 
     @field_validator("model_aliases", "webhook_allow", "webhook_ports", mode="before")
     @classmethod
@@ -600,11 +598,11 @@ def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "extra_forbidden":
         return f"{key}: no such setting{_nearest(key, set(Settings.model_fields))}"
-    got = "" if key in _UNTOLD else f", got {error.get('input')!r}"
+    got = "" if key in UNTOLD else f", got {error.get('input')!r}"
     return f"{key} ({ENV_PREFIX}{key.upper()}): {error['msg']}{got}"
 
 
-_UNTOLD = frozenset(
+UNTOLD = frozenset(
     {
         "jwt_secret",
         "api_key",

@@ -26,8 +26,8 @@ _TASKS: Final = frozenset(
 )
 _PROCESSES: Final = frozenset(
     {"after_s", "answered", "child", "detail", "during", "error", "folder", "free_tokens", "held"}
-    | {"host", "kept_as", "life", "memory", "mend", "model", "over_s", "owner", "peak_mb", "pid"}
-    | {"port", "reason", "removed", "task", "tasks", "waited_s", "worker", "workers"}
+    | {"host", "kept_as", "life", "lines", "memory", "mend", "model", "over_s", "owner", "peak_mb"}
+    | {"pid", "port", "reason", "removed", "task", "tasks", "waited_s", "worker", "workers"}
 )
 _ALERTS: Final = frozenset({"alert", "alerts", "channel", "file", "rule", "stage"})
 ALLOWED: Final = _BY_THE_LOG | _REQUESTS | _AUDIT | _TASKS | _PROCESSES | _ALERTS

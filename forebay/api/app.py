@@ -18,6 +18,7 @@ from forebay.admission.policy import Limits
 from forebay.admission.pool import DecoderPool, PoolLimits
 from forebay.admission.profile import ModelProfile
 from forebay.api import admin, chat, compat, health, infer, models, multimodal, tasks
+from forebay.api import admin_log_level as log_level
 from forebay.api.alerts import routes as alerts
 from forebay.api.alerts.composition import alert_desk, alert_watch, first_key_expiry
 from forebay.api.batches import routes as batches
@@ -51,6 +52,8 @@ from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
+from forebay.logs import set_level
+from forebay.ops.log_level import LevelFollower, LogLevels
 from forebay.ops.metrics import Metrics
 from forebay.outbound.client import Bounds, SafeClient
 from forebay.outbound.reach import Reach
@@ -89,7 +92,8 @@ def create_app(services: Services) -> FastAPI:
     install_error_forms(app)
     openai = (chat, completions, responses, models, files, batches)
     console = (figures, workers, admin_tasks, limits)
-    for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts, *console):
+    ours = (tasks, infer, multimodal, compat, health, admin, log_level, alerts)
+    for route in (*openai, *ours, *console):
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
@@ -169,6 +173,9 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         secrets = settings.webhook_secrets()
         if secrets:
             await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
+        log_levels = LogLevels(opened.access, settings.queue_name)
+        following = LevelFollower(log_levels, settings.log_level, set_level)
+        await stack.enter_async_context(following)
         alerting = alert_desk(settings, opened.access, metrics)
         expiry = first_key_expiry(access.keys)
         await stack.enter_async_context(
@@ -204,6 +211,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             responses=_responses(opened.places[0]),
             run_dir=settings.run_dir,
             replacements=RedisReplacements(opened.places[0].redis, opened.places[0].name),
+            log_levels=log_levels,
             access=access,
             alerts=judged,
             caps=caps_of(settings),
@@ -284,6 +292,7 @@ def door_settings(settings: Settings) -> DoorSettings:
         share_answers=settings.answer_cache_shared,
         stall_s=settings.stall_s,
         health_timeout_s=settings.health_timeout_s,
+        log_level=settings.log_level,
         cors_origins=settings.cors_origins,
         cors_credentials=settings.cors_credentials,
         send_timeout_s=settings.send_timeout_s,

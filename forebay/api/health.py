@@ -12,6 +12,7 @@ from forebay.api.model_probe import probe, serving_workers
 from forebay.api.services import Services
 from forebay.core.errors import ForebayError, NotReadyError, QueueUnavailableError
 from forebay.ops.metrics import CONTENT_TYPE
+from forebay.ops.supervisor_status import is_abandoned
 from forebay.ops.worker_status import stalled_workers
 
 router = APIRouter(tags=["health"])
@@ -21,6 +22,7 @@ router = APIRouter(tags=["health"])
 async def healthz(services: ServicesOf) -> Response:
     """Answer 200 unless a worker of this machine stands still with work, and nobody replaced it.
 
+    Nor while no worker of this machine lives and their supervisor hangs, who would start one.
     Neither load nor a queue that is away is a reason to restart what runs here.
     """
     if services.run_dir is not None:
@@ -28,6 +30,8 @@ async def healthz(services: ServicesOf) -> Response:
         if stalled:
             body = {"status": "stalled", "workers": len(stalled)}
             return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+        if is_abandoned(services.run_dir):
+            return JSONResponse({"status": "abandoned"}, status_code=503)
     return JSONResponse({"status": "alive"})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import resource
+import signal
 import socket
 
 import structlog
@@ -35,7 +37,14 @@ def run(settings: Settings, *, listen_fd: int | None = None) -> None:
     ``listen_fd``: a listening socket that the parent holds open across restarts, so that clients
     meet a pause instead of a refusal.
     """
-    configure_logs("api", level=settings.log_level, form=settings.log_format)
+    configure_logs(
+        "api",
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # the supervisor's, before it ends what does not answer
     # a request takes two thirds of the processor time that it takes on asyncio's own loop
     uvloop.run(_serve(settings, listen_fd))
 

@@ -27,6 +27,7 @@ from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
+from forebay.ops.log_level import Level, LogLevels
 from forebay.ops.metrics import Metrics
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
 from forebay.queue.replacements import RedisReplacements
@@ -68,6 +69,8 @@ class DoorSettings:
     """For how long a worker's engine may stand still with work."""
     health_timeout_s: float = 15.0
     """What the model has to answer a question about its health."""
+    log_level: Level = "info"
+    """What is logged while nobody wants another level."""
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
 
@@ -113,6 +116,8 @@ class Services:
     """Where this machine's workers give signs of life; None: nobody looks for them."""
     replacements: RedisReplacements | None = None
     probed: Momentary[Probed] = field(default_factory=lambda: Momentary(PROBE_FRESH_S))
+    log_levels: LogLevels | None = None
+    """None: nobody follows what is wanted of the log."""
     access: Access | None = None
     """None: anyone may come in, and there are no keys; for a door within a test or a bench."""
 

@@ -32,6 +32,7 @@ class Phase(StrEnum):
 class WorkerStatus:
     """What a worker says of itself. ``peak_bytes``: most resident memory since its start.
 
+    ``memory_bytes``, ``gpu_memory_bytes``: what it takes now; of a GPU what its engine reserved.
     ``still_s``: for how long its engine has had work and has not moved.
     """
 
@@ -44,6 +45,8 @@ class WorkerStatus:
     failed: int = 0
     peak_bytes: int = 0
     still_s: float = 0.0
+    memory_bytes: int = 0
+    gpu_memory_bytes: int = 0
 
 
 def status_path(folder: Path, name: str) -> Path:
@@ -88,9 +91,18 @@ def stalled_workers(folder: Path, limit_s: float) -> list[str]:
 
     Idle ones, ended ones, and those that still load their model are none of them.
     """
+    return [name for name in _names(folder) if _stalled(folder, name, limit_s)]
+
+
+def living_workers(folder: Path) -> list[str]:
+    """Return the workers of this machine whose processes live, well or not."""
+    found = {name: read_status(folder, name) for name in _names(folder)}
+    return [name for name, status in found.items() if status is not None and _lives(status.pid)]
+
+
+def _names(folder: Path) -> list[str]:
     suffix = ".status.json"
-    names = [path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")]
-    return [name for name in sorted(names) if _stalled(folder, name, limit_s)]
+    return sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
 
 
 def _stalled(folder: Path, name: str, limit_s: float) -> bool:
@@ -106,6 +118,11 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def memory_bytes() -> int:
+    """Return the resident memory of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory_bytes() -> int:

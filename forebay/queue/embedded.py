@@ -125,6 +125,23 @@ class EmbeddedValkey:
         """Return whether the server process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def answers(self) -> bool:
+        """Return whether the server says anything, be it a refusal; wait two seconds at most."""
+        try:
+            with self._client() as client:
+                client.ping()
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+        except redis.RedisError:
+            return True
+        return True
+
+    def kill(self) -> None:
+        """End a server that does not answer; what it has answered is in its file."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def stop(self) -> None:
         """Save and end the server, by force after ``stop_s``; give the folder free."""
         if self._process is not None:

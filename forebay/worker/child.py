@@ -13,6 +13,8 @@ from typing import IO, Final
 
 import structlog
 
+from forebay.worker.signals import LEISURE
+
 log = structlog.get_logger("forebay.supervisor")
 
 LOG_LIMIT_BYTES: Final = 10 * 2**20
@@ -83,6 +85,8 @@ class Child:
         self._policy = policy or RestartPolicy()
         self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
+        self._beside: asyncio.subprocess.Process | None = None  # an heir, or what it took over from
+        self._placing = asyncio.Lock()
         self._stopping = asyncio.Event()
 
     @property
@@ -91,20 +95,31 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for: no further life begins."""
+        return self._stopping.is_set()
+
     async def start(self) -> None:
         """Start the process."""
-        with _output(self.spec.log_file) as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forebay", *self.spec.arguments),
+        async with self._placing:
+            if self.pid is None:
+                self._process = await self._spawn(self.spec)
+
+    async def _spawn(self, spec: ChildSpec) -> asyncio.subprocess.Process:
+        with _output(spec.log_file) as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "forebay", *spec.arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                env=dict(self.spec.environment),
-                pass_fds=self.spec.pass_fds,
+                env=dict(spec.environment),
+                pass_fds=spec.pass_fds,
                 start_new_session=True,
             )
         self.starts += 1
-        log.info("started", child=self.spec.name, pid=self._process.pid, life=self.starts)
+        log.info("started", child=spec.name, pid=process.pid, life=self.starts)
+        return process
 
     async def keep_alive(self) -> None:
         """Restart the process whenever it ends, until ``stop``.
@@ -115,10 +130,12 @@ class Child:
         pause_s = self._policy.first_s
         clock = asyncio.get_running_loop().time
         while self._process is not None:
-            began = clock()
-            code = await self._process.wait()
+            began, process = clock(), self._process
+            code = await process.wait()
             if self._stopping.is_set():
                 return
+            if process is not self._process:
+                continue  # an heir has taken its place
             lived_s = clock() - began
             self.exit_code = code
             log.warning("ended", child=self.spec.name, code=code, after_s=round(lived_s, 1))
@@ -148,6 +165,69 @@ class Child:
                 self._process.kill()  # the stop saw no process, as this start was under way
             return
 
+    async def retire(self, reason: str, grace_s: float) -> None:
+        """Have this life end at leisure, by force after ``grace_s``; the next one follows.
+
+        ``reason`` is kept for ``on_death``.
+        """
+        process = self._process
+        if process is None or process.returncode is not None or self._stopping.is_set():
+            return
+        self.ended_for = reason
+        await self._end_at_leisure(process, grace_s)
+
+    async def hand_over(
+        self, heir: ChildSpec, warm: Callable[[int], Awaitable[None]], grace_s: float
+    ) -> bool:
+        """Start an heir beside this life; once it is ``warm``, have this one end at leisure.
+
+        ``heir``: of another name, for two live at once. ``warm`` returns when the process with that
+        id can take over, or raises TimeoutError. False: it ended or was not warm in time, and all
+        is as before. ``on_death`` is not told.
+        """
+        process = self._beside = await self._spawn(heir)
+        if not await self._is_warm(process, warm):
+            _kill(process)  # where a stop came meanwhile, it has nothing to finish either
+            await process.wait()
+            self._beside = None
+            return False
+        async with self._placing:
+            self._beside, self._process, self.spec = self._process, process, heir
+        if self._beside is not None:
+            await self._end_at_leisure(self._beside, grace_s)
+        if not self.stopping:
+            self._beside = None
+        return True
+
+    async def _is_warm(
+        self, process: asyncio.subprocess.Process, warm: Callable[[int], Awaitable[None]]
+    ) -> bool:
+        warming = asyncio.ensure_future(warm(process.pid))
+        ends = [asyncio.ensure_future(one) for one in (process.wait(), self._stopping.wait())]
+        try:
+            await asyncio.wait([warming, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if process.returncode is not None or self.stopping:
+                return False
+            await warming
+        except TimeoutError:
+            return False
+        finally:
+            for one in (warming, *ends):
+                one.cancel()
+            await asyncio.gather(warming, *ends, return_exceptions=True)
+        return True
+
+    async def _end_at_leisure(self, process: asyncio.subprocess.Process, grace_s: float) -> None:
+        """Ask a process to end when it has finished; SIGKILL after ``grace_s``.
+
+        A stop that comes meanwhile has the last word.
+        """
+        if await _ends(process, LEISURE, grace_s, self._stopping) or self.stopping:
+            return
+        log.warning("killed", child=self.spec.name, pid=process.pid)
+        _kill(process)
+        await process.wait()
+
     async def abort(self, reason: str) -> None:
         """End a life that does not answer: ``TELL_SIGNAL``, then SIGKILL.
 
@@ -167,19 +247,15 @@ class Child:
     async def stop(self, grace_s: float, hurry: asyncio.Event) -> None:
         """End the process: SIGTERM, then SIGKILL after ``grace_s`` or at ``hurry``."""
         self._stopping.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        waits = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())]
-        await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-        for one in waits:
-            one.cancel()
-        if process.returncode is None:
+        living = [one for one in (self._process, self._beside) if one is not None]
+        await asyncio.gather(*(self._end(one, grace_s, hurry) for one in living))
+
+    async def _end(
+        self, process: asyncio.subprocess.Process, grace_s: float, hurry: asyncio.Event
+    ) -> None:
+        if process.returncode is None and not await _ends(process, signal.SIGTERM, grace_s, hurry):
             log.warning("killed", child=self.spec.name, pid=process.pid)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            _kill(process)
         await process.wait()
 
     def log_tail(self, lines: int = 20) -> str:
@@ -189,6 +265,27 @@ class Child:
             return ""
         tail = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
         return "\n".join([f" The end of {path}:", *tail])
+
+
+async def _ends(
+    process: asyncio.subprocess.Process,
+    how: signal.Signals,
+    grace_s: float,
+    hurry: asyncio.Event,
+) -> bool:
+    """Send a signal; whether the process ends within ``grace_s`` and before ``hurry``."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(how)
+    waits = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())]
+    await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+    for one in waits:
+        one.cancel()
+    return process.returncode is not None
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _output(path: Path | None) -> contextlib.AbstractContextManager[IO[bytes] | None]:

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
+import torch
 
 from forebay.config import Settings
 from forebay.core.image_grid import MAX_ASPECT_RATIO
@@ -78,6 +79,11 @@ def load_engine(settings: Settings) -> Engine:
     )
     engine.warm_up()
     return engine
+
+
+def reserved_gpu_bytes() -> int:
+    """Return the bytes that this process's allocator holds of its GPU; 0 without one."""
+    return torch.cuda.memory_reserved()
 
 
 def token_budget_for(settings: Settings) -> int:

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import platform
 import time
+from collections.abc import Callable
 
 import structlog
 import uvloop
@@ -16,15 +17,17 @@ from forebay.config import Settings, SettingsError
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.engine import UpstreamEngine
 from forebay.engine.upstream.transport import Address
-from forebay.logs import configure_logs
+from forebay.logs import configure_logs, set_level
 from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.live.members import WorkerCard
+from forebay.ops.log_level import LevelFollower, LogLevels
 from forebay.ops.resources import Machine
 from forebay.ops.worker_status import (
     Phase,
     WorkerStatus,
+    memory_bytes,
     peak_memory_bytes,
     touch_status,
     write_status,
@@ -42,6 +45,9 @@ from forebay.worker.watchdog import Watchdog
 from forebay.worker.worker import Worker, WorkerLimits
 
 log = structlog.get_logger("forebay.worker")
+
+Reserved = Callable[[], int]
+"""Returns the bytes of GPU memory that the engine has reserved."""
 
 AHEAD = 4
 """Leases beyond what the engine runs, so that the next requests are prepared meanwhile."""
@@ -63,7 +69,12 @@ def run(settings: Settings, name: str) -> None:
     """
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: a worker alone needs the queue that it serves")
-    configure_logs(name, level=settings.log_level, form=settings.log_format)
+    configure_logs(
+        name,
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
     faulthandler.enable()
     faulthandler.register(TELL_SIGNAL)  # the supervisor's, before it ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
@@ -71,14 +82,17 @@ def run(settings: Settings, name: str) -> None:
         engine: EnginePort = upstream_engine(settings)
         limits = upstream_limits(settings)
         place = ("upstream", "")
+        reserved: Reserved = lambda: 0  # noqa: E731 - it has no engine of its own
     else:
         # the only way to torch: a worker in front of an upstream runs without it
-        from forebay.worker.local import load, placed  # noqa: PLC0415
+        from forebay.worker.local import load, placed, reserved_gpu_bytes  # noqa: PLC0415
 
         engine, free_tokens = load(settings)
         place = placed(settings)
         limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
-    uvloop.run(_work(settings, name, engine, limits, _card(settings, *place)))
+        reserved = reserved_gpu_bytes
+    card = _card(settings, *place)
+    uvloop.run(_work(settings, name, engine, limits, card, reserved))
 
 
 def upstream_engine(settings: Settings) -> UpstreamEngine:
@@ -113,7 +127,12 @@ def upstream_limits(settings: Settings) -> WorkerLimits:
 
 
 async def _work(
-    settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits, card: WorkerCard
+    settings: Settings,
+    name: str,
+    engine: EnginePort,
+    limits: WorkerLimits,
+    card: WorkerCard,
+    reserved: Reserved,
 ) -> None:
     watchdog = Watchdog(lambda: engine.marks, settings.stall_s)
     async with open_queue(
@@ -132,7 +151,7 @@ async def _work(
             blobs=open_blobs(settings.blob_address(), opened.places),
             engine=engine,
             limits=limits,
-            on_life=lambda one: _report(settings, _status_of(one, settings, watchdog)),
+            on_life=lambda one: _report(settings, _status_of(one, settings, watchdog, reserved)),
         )
         with StopSignal().listening() as stop, watchdog.watching():
             of_fleet = FleetWorker(
@@ -144,11 +163,13 @@ async def _work(
                 end=stop.ask,
             )
             fleet = Fleet(opened.access, settings.queue_name)
+            levels = LogLevels(opened.access, settings.queue_name)
             async with (
                 _machine_reporter(settings, name, opened.access),
                 FleetReporter(fleet, name, of_fleet.says, of_fleet.obey),
+                LevelFollower(levels, settings.log_level, set_level),
             ):
-                await _run_unbroken(worker, stop)
+                await _run_unbroken(worker, stop, settings)
         if of_fleet.restarting:
             raise SystemExit(ExitCode.ASKED)
 
@@ -176,11 +197,15 @@ def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineRep
     )
 
 
-async def _run_unbroken(worker: Worker, stop: StopSignal) -> None:
+async def _run_unbroken(worker: Worker, stop: StopSignal, settings: Settings) -> None:
     """Run the worker; an engine that broke ends the process, with its reason in the log."""
     broken = False
+
+    def drain_s() -> float:
+        return settings.recycle_drain_s if stop.at_leisure else settings.drain_s
+
     try:
-        await worker.run(stop.asked, stop.hurried)
+        await worker.run(stop.asked, stop.hurried, drain_s)
     except* EngineBrokenError as group:
         log.critical("engine_broken", exc_info=group)
         broken = True
@@ -198,7 +223,9 @@ def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> Worke
     )
 
 
-def _status_of(worker: Worker, settings: Settings, watchdog: Watchdog) -> WorkerStatus:
+def _status_of(
+    worker: Worker, settings: Settings, watchdog: Watchdog, reserved: Reserved
+) -> WorkerStatus:
     return WorkerStatus(
         name=worker.name,
         pid=os.getpid(),
@@ -209,6 +236,8 @@ def _status_of(worker: Worker, settings: Settings, watchdog: Watchdog) -> Worker
         failed=worker.publisher.tally.failed,
         peak_bytes=peak_memory_bytes(),
         still_s=watchdog.engine_still_s,
+        memory_bytes=memory_bytes(),
+        gpu_memory_bytes=reserved(),
     )
 
 

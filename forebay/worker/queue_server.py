@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from forebay.config import Settings
+from forebay.core.stillness import Stillness
 from forebay.queue.embedded import EmbeddedValkey
 
 log = structlog.get_logger("forebay.supervisor")
 
-POLL_S = 0.25
+POLL_S: Final = 0.25
+ASK_EVERY_S: Final = 2.0
+SILENT_S: Final = 30.0
+"""After which a server that lives and says nothing is ended. Long, for a disk that stumbles holds
+it up as well, and a new one has to read all of its file."""
 
 
 class QueueServer:
@@ -21,7 +27,7 @@ class QueueServer:
     ``EmbeddedValkey`` blocks, so its calls run on threads, one at a time.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, silent_s: float = SILENT_S) -> None:
         self._configured = settings.queue_url
         self._server = (
             None
@@ -29,6 +35,9 @@ class QueueServer:
             else EmbeddedValkey(settings.queue_dir, fsync=settings.queue_fsync)
         )
         self._one_at_a_time = asyncio.Lock()
+        self._silent_s = silent_s
+        self._silence = Stillness(ASK_EVERY_S)
+        self._answers = 0
 
     @property
     def url(self) -> str:
@@ -51,17 +60,36 @@ class QueueServer:
             await self._on_thread(self._server.start)
 
     async def keep_alive(self) -> None:
-        """Start the private server again when it dies; return never.
+        """Start the private server again when it dies, and end it when it hangs; return never.
 
         Raises:
             QueueSetupError: it cannot be started again.
         """
+        if self._server is None:
+            await asyncio.Event().wait()
+        clock = asyncio.get_running_loop().time
+        asked_s = clock()
         while True:
             await asyncio.sleep(POLL_S)
-            if self._server is not None and not self._server.alive():
-                log.warning("queue_server_died", pid=self._server.pid)
+            if not self._private.alive():
+                log.warning("queue_server_died", pid=self._private.pid)
                 await self.start()
-                log.info("queue_server_restarted", pid=self._server.pid)
+                log.info("queue_server_restarted", pid=self._private.pid)
+            elif clock() - asked_s >= ASK_EVERY_S:
+                asked_s = clock()
+                await self._end_if_silent()
+
+    async def _end_if_silent(self) -> None:
+        """Ask the private server for a word; end it where it has given none for long."""
+        server, clock = self._private, asyncio.get_running_loop().time
+        await self._on_thread(self._ask)
+        silent_s = self._silence.see((server.pid, self._answers), clock())
+        if silent_s > self._silent_s:
+            log.error("queue_server_silent", pid=server.pid, after_s=round(silent_s, 1))
+            await self._on_thread(server.kill)
+
+    def _ask(self) -> None:
+        self._answers += self._private.answers()
 
     async def stop(self) -> None:
         """Save and end the private server."""

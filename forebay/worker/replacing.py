@@ -10,7 +10,8 @@ from typing import Final
 import structlog
 
 from forebay.core.stillness import Stillness
-from forebay.ops.worker_status import Phase, read_status, status_mark
+from forebay.ops.worker_status import Phase, WorkerStatus, read_status, status_mark
+from forebay.worker.care import Cause
 from forebay.worker.child import Child
 from forebay.worker.exit_codes import ExitCode
 
@@ -22,10 +23,15 @@ SILENCE_MARGIN_S: Final = 2.0
 """A worker that can still end itself says more of what hung, so it is given the first word."""
 
 
+ENDING_S: Final = 60.0
+"""What a worker that has drained has to end in, silent: a process of gigabytes, a busy machine."""
+
+
 class Reason(StrEnum):
     """Why a worker's process was replaced. ``SILENT``: no sign of life, not even from its end.
 
     ``ASKED``: an administrator wanted it, and it had drained.
+    The causes of care, by which a worker that is well is replaced, are among them.
     """
 
     SILENT = "silent"
@@ -34,6 +40,11 @@ class Reason(StrEnum):
     ENGINE_BROKEN = "engine_broken"
     DIED = "died"
     ASKED = "asked"
+    SCHEDULE = Cause.SCHEDULE.value
+    MEMORY = Cause.MEMORY.value
+    GPU_MEMORY = Cause.GPU_MEMORY.value
+    AGE = Cause.AGE.value
+    TASKS = Cause.TASKS.value
 
 
 _OF_CODE: Final[dict[int, Reason]] = {
@@ -57,20 +68,23 @@ async def end_when_silent(worker: Child, run_dir: Path, stall_s: float, load_s: 
 
     ``load_s``: what it has to load its model, during which it gives none.
     """
-    silence, name = Stillness(TICK_S), worker.spec.name
+    silence = Stillness(TICK_S)
     clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(TICK_S)
-        pid = worker.pid
-        mark = None if pid is None else (pid, status_mark(run_dir, name))
+        pid, name = worker.pid, worker.spec.name
+        resting = pid is None or worker.stopping  # a stop has a time limit of its own
+        mark = None if resting else (pid, status_mark(run_dir, name))
         silent_s = silence.see(mark, clock())
-        limit_s = stall_s + SILENCE_MARGIN_S if _speaks(run_dir, name, pid) else load_s
+        limit_s = _limit_s(read_status(run_dir, name), pid, stall_s, load_s)
         if silent_s > limit_s:
             log.error("silent", worker=name, pid=pid, after_s=round(silent_s, 1))
             await worker.abort(Reason.SILENT)
 
 
-def _speaks(run_dir: Path, name: str, pid: int | None) -> bool:
-    """Whether this life of the worker is at a point where it gives signs of life."""
-    status = read_status(run_dir, name)
-    return status is not None and status.pid == pid and status.phase is not Phase.LOADING
+def _limit_s(status: WorkerStatus | None, pid: int | None, stall_s: float, load_s: float) -> float:
+    """Return for how long this life of the worker may give no sign, where it is in its life."""
+    if status is None or status.pid != pid or status.phase is Phase.LOADING:
+        return load_s
+    ends = status.phase is Phase.DRAINING and not status.held
+    return max(stall_s, ENDING_S if ends else 0.0) + SILENCE_MARGIN_S

@@ -22,16 +22,19 @@ import structlog
 
 from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError
 from forebay.core.errors import QueueUnavailableError
+from forebay.ops.supervisor_status import BEAT_S, LOCK, give_sign
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
 from forebay.queue.errors import QueueSetupError
 from forebay.queue.fleet import Fleet
-from forebay.queue.opening import open_queue
+from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
 from forebay.worker.child import Child, ChildSpec
 from forebay.worker.crew import Crew
+from forebay.worker.door_watch import end_when_deaf
 from forebay.worker.fleet_stack import FleetStack
 from forebay.worker.queue_server import QueueServer
+from forebay.worker.recycling import Recycler, recycling_terms
 from forebay.worker.replacing import end_when_silent, reason_of
 from forebay.worker.signals import StopSignal
 
@@ -161,9 +164,16 @@ class Stack:
             self._report(f"port {settings.port} is taken: using {self.port}")
         await self._queue.start()
         self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
+        self._monitors.append(asyncio.create_task(_give_signs(settings.run_dir)))
         self._report("queue ready")
         environment = self._environment()
         await self._start_workers(environment)
+        terms = recycling_terms(
+            settings, _stack_id(settings), margin_s=STOP_MARGIN_S, load_s=START_LIMIT_S
+        )
+        if terms.rules.any:
+            care = Recycler(lambda: self.workers, settings.run_dir, self._open_queue, terms)
+            self._monitors.append(asyncio.create_task(care.run()))
         self.api = Child(
             ChildSpec(
                 "api",
@@ -203,14 +213,8 @@ class Stack:
 
     @asynccontextmanager
     async def _open_fleet(self) -> AsyncIterator[Fleet]:
-        settings = self._settings_of_children()
-        async with open_queue(
-            settings.queue_address(),
-            settings.queue_name,
-            settings.queue_limits(),
-            partitions=settings.queue_partitions,
-        ) as opened:
-            yield Fleet(opened.access, settings.queue_name)
+        async with self._open_queue() as opened:
+            yield Fleet(opened.access, self._settings.queue_name)
 
     async def _dismiss(self, worker: Child) -> None:
         """End a worker: it drains first."""
@@ -236,20 +240,33 @@ class Stack:
         """Give a dead worker's tasks back at once, and note for alerts why it is replaced."""
         reason = reason_of(worker)
         try:
-            async with open_queue(
-                self._settings_of_children().queue_address(),
-                self._settings.queue_name,
-                self._settings.queue_limits(),
-                partitions=self._settings.queue_partitions,
-            ) as opened:
+            async with self._open_queue() as opened:
                 reaped = await opened.queue.reap(worker.spec.name)
                 first = opened.places[0]
                 await RedisReplacements(first.redis, first.name).note(reason)
             log.warning("replaced", worker=worker.spec.name, reason=reason, tasks=len(reaped))
-        except (QueueUnavailableError, QueueSetupError, SettingsError) as error:
+        except (QueueUnavailableError, QueueSetupError) as error:
             log.warning(
                 "replaced_unreaped", worker=worker.spec.name, reason=reason, detail=str(error)
             )
+
+    @asynccontextmanager
+    async def _open_queue(self) -> AsyncIterator[OpenQueue]:
+        """Open the queue for the block, as the children do.
+
+        Raises QueueUnavailableError, QueueSetupError.
+        """
+        try:
+            address = self._settings_of_children().queue_address()
+        except SettingsError as error:  # a secret's file that is gone
+            raise QueueSetupError(str(error), mend="Put that file back.") from error
+        async with open_queue(
+            address,
+            self._settings.queue_name,
+            self._settings.queue_limits(),
+            partitions=self._settings.queue_partitions,
+        ) as opened:
+            yield opened
 
     async def _door_open(self) -> None:
         assert self.api is not None
@@ -259,6 +276,7 @@ class Stack:
                     break
                 await asyncio.sleep(0.1)
         self.api.ready = True
+        self._monitors.append(asyncio.create_task(end_when_deaf(self.api, self.url)))
         self._report("door open")
 
     async def _loaded(self, worker: Child) -> Phase:
@@ -301,6 +319,13 @@ class Stack:
             os.close(self._lock)
 
 
+async def _give_signs(folder: Path) -> None:
+    """Say for ever that this supervisor is there to mend what breaks."""
+    while True:
+        give_sign(folder)
+        await asyncio.sleep(BEAT_S)
+
+
 async def _answers(client: httpx.AsyncClient, path: str) -> bool:
     try:
         return (await client.get(path)).status_code == httpx.codes.OK
@@ -320,7 +345,7 @@ def _lock(folder: Path) -> int:
     """Take the data folder for this supervisor; the lock goes with the process."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds clients' pictures
     folder.mkdir(exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

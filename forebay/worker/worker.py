@@ -111,8 +111,15 @@ class Worker:
         """Take tasks again."""
         self._wanted.set()
 
-    async def run(self, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+    async def run(
+        self,
+        stop: asyncio.Event,
+        hurry: asyncio.Event | None = None,
+        drain_s: Callable[[], float] | None = None,
+    ) -> None:
         """Work until ``stop``, then drain; ``hurry`` ends the drain at once.
+
+        ``drain_s``: how long the drain may take, asked while it lasts; None: as the limits say.
 
         Raises:
             EngineBrokenError (in a group): the engine cannot go on. The leases are left behind,
@@ -125,7 +132,9 @@ class Worker:
                 life = group.create_task(self._life_loop())
                 publish = group.create_task(self._publish_loop())
                 await self._claim_loop(stop, group)
-                await self._drain(hurry or asyncio.Event())
+                await self._drain(
+                    hurry or asyncio.Event(), drain_s or (lambda: self._limits.drain_s)
+                )
                 for task in (heartbeat, life, publish, *self._preparing):
                     task.cancel()
         finally:
@@ -319,7 +328,7 @@ class Worker:
                 self._engine.abort(run_id(key))
                 await self._refuse(key, TaskCancelledError("cancelled by its client"))
 
-    async def _drain(self, hurry: asyncio.Event) -> None:
+    async def _drain(self, hurry: asyncio.Event, drain_s: Callable[[], float]) -> None:
         """Give back what the engine does not have, wait for the rest, then give that back too."""
         self._draining = True
         self._on_life(self)
@@ -327,10 +336,11 @@ class Worker:
         log.info("draining", held=len(self.held))
         await self.publisher.release(self.held.keys_outside_engine(), why="drain")
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._limits.drain_s
-        while len(self.held) and not hurry.is_set() and clock() < deadline:
+        began = clock()
+        while len(self.held) and not hurry.is_set() and clock() - began < drain_s():
             await self.held.wait_for_drop(0.2)
         await self.publisher.release(self.held.keys(), why="drain_deadline")
+        self._on_life(self)  # the last sign: it holds nothing
         log.info("drained", answered=self.publisher.tally.answered)
 
 

@@ -40,6 +40,7 @@ from forebay.config import PACKAGE_FOLDER, Settings
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
+from forebay.ops.log_level import LogLevels
 from forebay.queue.batches import RedisBatches
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.files import RedisFiles
@@ -126,6 +127,7 @@ async def open_door(
             responses=RedisResponses(redis, "test"),
             run_dir=folder.with_name("run"),
             replacements=RedisReplacements(redis, "test"),
+            log_levels=LogLevels(redis, "test"),
             access=access,
             alerts=alerts,
             console=console,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from forebay.config import Settings
 from forebay.queue.connection import connect
@@ -44,3 +46,35 @@ async def test_who_syncs_follows_the_setting(
     finally:
         await client.aclose()
         await queue.stop()
+
+
+async def test_a_server_that_hangs_is_ended_and_another_has_all_that_it_had(
+    tmp_path: Path,
+) -> None:
+    queue = QueueServer(Settings.model_validate({"data_dir": tmp_path}), silent_s=3)
+    await queue.start()
+    guard = asyncio.create_task(queue.keep_alive())
+    client = connect(queue.url)
+    try:
+        await client.set("kept", "1")
+        hung = queue.pid
+        assert hung is not None
+        psutil.Process(hung).suspend()
+        async with asyncio.timeout(60):
+            while queue.pid == hung:  # noqa: ASYNC110 - it is watched from outside
+                await asyncio.sleep(0.1)
+            while not await _has(client, "kept"):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.1)
+        assert not psutil.pid_exists(hung)
+        assert not guard.done()
+    finally:
+        guard.cancel()
+        await client.aclose()
+        await queue.stop()
+
+
+async def _has(client: Redis, name: str) -> bool:
+    try:
+        return await client.get(name) == "1"
+    except RedisError:
+        return False
