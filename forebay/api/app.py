@@ -84,6 +84,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
+    app.include_router(compat.plain)  # the first is found soonest
     openai = (chat, completions, responses, models, files, batches)
     for route in (*openai, tasks, infer, multimodal, compat, health, admin, alerts):
         app.include_router(route.router)

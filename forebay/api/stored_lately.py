@@ -1,4 +1,4 @@
-"""Which pictures this process has stored a moment ago, so that nobody stores them again meanwhile."""
+"""Which pictures this process has stored a moment ago: nobody stores them again meanwhile."""
 
 from __future__ import annotations
 
