@@ -23,7 +23,6 @@ from forebay.admission.header import PictureFormat, PictureHeader
 from forebay.admission.wire import LENGTHS, READY, pack, unpack_lengths
 from forebay.core.errors import InvalidImageError
 
-
 _PIPE_BYTES = 2**20
 """As much as the system gives to anyone."""
 
