@@ -27,10 +27,11 @@ MOST_TEXT_BYTES: Final = 2**20
 _MOST_BOUNDARY: Final = 256
 """RFC 2046 allows 70 characters."""
 
+_USUAL: Final = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]+)")
 _PLAIN: Final = re.compile(
     rb'form-data; name="([^"\\;]*)"(?:; filename="([^"\\;]*)")?', re.IGNORECASE
 )
-"""How nearly every client writes it."""
+"""How nearly every client writes it; else the framework's reader of such lines is asked."""
 
 _PADDING: Final = b" \t"
 
@@ -64,13 +65,17 @@ async def read_upload(request: Request, bounds: FormBounds) -> UploadForm:
     Raises:
         InvalidRequestError: the form is damaged, or has more than ``bounds``.
     """
-    kind, options = parse_options_header(request.headers.get("Content-Type"))
-    if kind != b"multipart/form-data":
-        return UploadForm()
-    boundary = options.get(b"boundary", b"")
+    said = request.headers.get("Content-Type", "")
+    if usual := _USUAL.fullmatch(said):
+        boundary, charset = usual[1].encode("latin-1"), "utf-8"
+    else:
+        kind, options = parse_options_header(said)
+        if kind != b"multipart/form-data":
+            return UploadForm()
+        boundary = options.get(b"boundary", b"")
+        charset = _charset(options.get(b"charset", b"utf-8"))
     if not 0 < len(boundary) <= _MOST_BOUNDARY:
         raise InvalidRequestError("the multipart form has no boundary that can be used")
-    charset = _charset(options.get(b"charset", b"utf-8"))
     body = await read_body(request)
     return await parsed(lambda whole: cut(whole, boundary, bounds, charset), body)
 
