@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -21,6 +22,11 @@ _IPV6_HOUSEHOLD: Final = 64
 """Bits of an IPv6 address that one customer of a provider cannot change."""
 
 
+_LONGEST_KEPT: Final = 64
+_MOST_KEPT: Final = 4096
+"""Addresses that were read lately: one request asks for its own seven times."""
+
+
 class ForwardedHeader(StrEnum):
     """The one header that the proxies write. Any other is the client's own, and not read."""
 
@@ -30,6 +36,11 @@ class ForwardedHeader(StrEnum):
 
 def read_address(text: str) -> Address | None:
     """Return an address, None for what is none; IPv4 within IPv6 is IPv4, zones are left out."""
+    return _read(text) if len(text) <= _LONGEST_KEPT else _read.__wrapped__(text)
+
+
+@lru_cache(_MOST_KEPT)
+def _read(text: str) -> Address | None:
     try:
         address = ip_address(text.strip().partition("%")[0])
     except ValueError:

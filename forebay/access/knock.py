@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +13,11 @@ from forebay.access.credentials import RawHeaders, values_of
 from forebay.access.rules import AccessRules
 
 _HERE: Final = ip_address("127.0.0.1")
+_MOST_HOSTS: Final = 256
+"""Names that are judged once: a request asks for its own twice."""
+
+_LONGEST_NAME: Final = 255
+
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -74,7 +80,12 @@ class Knock:
 
 
 def _is_local(host: str) -> bool:
-    """Whether a name leads to this machine wherever it is asked for."""
+    """Whether a name leads to this machine wherever it is asked for. No name is longer."""
+    return len(host) <= _LONGEST_NAME and _leads_here(host)
+
+
+@lru_cache(_MOST_HOSTS)
+def _leads_here(host: str) -> bool:
     address = read_address(host)
     if address is not None:
         return address.is_loopback

@@ -8,6 +8,7 @@ door. Base64 is decoded here too, away from the event loop.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import resource
 import sys
@@ -22,6 +23,9 @@ from forebay.admission.header import PictureFormat, PictureHeader
 from forebay.admission.wire import LENGTHS, READY, pack, unpack_lengths
 from forebay.core.errors import InvalidImageError
 
+_PIPE_BYTES = 2**20
+"""As much as the system gives to anyone."""
+
 
 def main() -> None:
     """Serve jobs until standard input ends."""
@@ -29,6 +33,7 @@ def main() -> None:
     _limit_process(memory_bytes)
     import_codecs()
     jobs, replies = sys.stdin.buffer, sys.stdout.buffer
+    _widen(jobs, replies)
     replies.write(READY)
     replies.flush()
     while lengths := jobs.read(LENGTHS.size):
@@ -58,6 +63,14 @@ def _answer(job: dict[str, Any], content: bytes) -> list[bytes]:
     except Exception as error:  # noqa: BLE001 - hostile bytes may raise anything in a codec
         return pack({"error": f"the {header.format} picture cannot be decoded: {error}"[:500]})
     return pack({"width": width, "height": height}, picture)
+
+
+def _widen(*ends: BinaryIO) -> None:
+    """Let a whole picture be on its way at once: else both sides wait for each other, piecewise."""
+    if sys.platform == "linux":
+        for end in ends:
+            with contextlib.suppress(OSError):  # no pipe, or as much as this user may have
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _limit_process(memory_bytes: int) -> None:

@@ -23,11 +23,15 @@ _HASHED_HERE = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class NormalisedImage:
-    """A plain JPEG, or PNG where nothing may be lost. Width and height in pixels, upright."""
+    """A plain JPEG, or PNG where nothing may be lost. Width and height in pixels, upright.
+
+    ``sha256``: of the content, in hex; what it is called wherever it is kept.
+    """
 
     content: bytes
     width: int
     height: int
+    sha256: str
 
 
 class ImageNormaliser:
@@ -90,7 +94,8 @@ class ImageNormaliser:
         reply, picture = await self._pool.run(job, body)
         if "error" in reply:
             raise InvalidImageError(reply["error"])
-        image = NormalisedImage(picture, reply["width"], reply["height"])
+        sha256 = (await _digest(picture)).hex()
+        image = NormalisedImage(picture, reply["width"], reply["height"], sha256)
         self._kept.keep(name, image)
         return image
 
@@ -128,7 +133,11 @@ class _Kept:
 
 async def _name(body: bytes, wanted: str) -> bytes:
     """Return what only the same bytes, wanted in the same way, are called."""
-    digest = hashlib.sha256(f"{wanted}\n".encode())
+    return await _digest(body, f"{wanted}\n".encode())
+
+
+async def _digest(body: bytes, before: bytes = b"") -> bytes:
+    digest = hashlib.sha256(before)
     if len(body) <= _HASHED_HERE:
         digest.update(body)
     else:

@@ -90,6 +90,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_forms(app)
+    app.include_router(compat.plain)  # the first is found soonest
     openai = (chat, completions, responses, models, files, batches)
     console = (figures, workers, admin_tasks, limits)
     ours = (tasks, infer, multimodal, compat, health, admin, log_level, alerts)

@@ -5,24 +5,29 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.datastructures import FormData, UploadFile
+from starlette.responses import JSONResponse
 
 from forebay.api.answers import elapsed_ms, failure_of
-from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
+from forebay.api.dependencies import CallerOf, ServicesOf, caller_of, open_door, services_of
 from forebay.api.intake import Ask, RawPicture, Turn, submit
 from forebay.api.own_tasks import own_task
+from forebay.api.plain_route import PlainRoute
 from forebay.api.priorities import read_priority
 from forebay.api.reuse import cache_header, cache_wishes
 from forebay.api.route_docs import NOT_BLANK, form_body, inlined_properties
 from forebay.api.sampling_form import SamplingForm, form_of_texts, sampling_params, texts_of
+from forebay.api.services import Services
+from forebay.api.upload import FormBounds, UploadForm, read_upload
 from forebay.core.errors import InvalidRequestError, MissingPartError
 from forebay.core.request import PRIORITY_FORMS, Priority, Role, TaskId
 from forebay.queue.ports import TaskRecord
 
 router = APIRouter(tags=["queue service"])
+plain = APIRouter(tags=["queue service"], route_class=PlainRoute)
 
 _OWN = ("image", "prompt", "priority", "image_lossless")
-_MOST_FIELDS = 500
+_KNOWN = frozenset(_OWN) | frozenset(SamplingForm.model_fields)
+_BOUNDS = FormBounds(files=1, texts=500)
 _FORM = form_body(
     {
         "image": {"type": "string", "format": "binary"},
@@ -41,37 +46,37 @@ _TASK_ID = {
 }
 
 
-@router.post("/predict", openapi_extra=_FORM)
-async def predict(
-    request: Request, response: Response, services: OpenDoor, caller: CallerOf
-) -> dict[str, Any]:
+@plain.post("/predict", openapi_extra=_FORM, response_model=dict[str, Any])
+async def predict(request: Request) -> Response:
     """Take a picture and a question (multipart ``image`` and ``prompt``) into the queue.
 
     A list is a field sent several times; an object is JSON.
     """
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
-        unknown = set(form) - set(_OWN) - set(SamplingForm.model_fields)
-        if unknown:
-            field = min(unknown)
-            raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
-        image, prompt = form.get("image"), form.get("prompt")
-        if not isinstance(image, UploadFile) or not isinstance(prompt, str) or not prompt.strip():
-            raise MissingPartError("Missing image or prompt")
-        content = await image.read()
-        sampling = await sampling_params(_sampling_form(form), services.settings)
-        priority, lossless = _priority(form), _lossless(form)
-    if not content:
-        raise MissingPartError("Missing image or prompt")
-    turn = Turn(Role.USER, (RawPicture(content, lossless=lossless), prompt))
-    cache = cache_wishes(request.headers)
-    ask = Ask((turn,), sampling, priority=priority, cache=cache)
-    enqueued = await submit(services, ask, caller)
-    response.headers.update(cache_header(enqueued))
-    return {
+    services = await open_door(request, await services_of(request))
+    caller = await caller_of(request)
+    enqueued = await submit(services, await _ask(request, services), caller)
+    submitted = {
         "status": "submitted",
         "task_id": enqueued.task_id,
         "message": f"Task accepted; ask GET /result?task_id={enqueued.task_id} for the answer.",
     }
+    return JSONResponse(submitted, headers=cache_header(enqueued))
+
+
+async def _ask(request: Request, services: Services) -> Ask:
+    form = await read_upload(request, _BOUNDS)
+    if unknown := form.names() - _KNOWN:
+        field = min(unknown)
+        raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
+    content, prompt = form.get("image"), form.get("prompt")
+    if not isinstance(content, bytes) or not isinstance(prompt, str) or not prompt.strip():
+        raise MissingPartError("Missing image or prompt")
+    sampling = await sampling_params(_sampling_form(form), services.settings)
+    priority, lossless = _priority(form), _lossless(form)
+    if not content:
+        raise MissingPartError("Missing image or prompt")
+    turn = Turn(Role.USER, (RawPicture(content, lossless=lossless), prompt))
+    return Ask((turn,), sampling, priority=priority, cache=cache_wishes(request.headers))
 
 
 @router.get("/result", openapi_extra={"parameters": [_TASK_ID]})
@@ -105,16 +110,16 @@ def _result(record: TaskRecord) -> dict[str, Any]:
     }
 
 
-def _sampling_form(form: FormData) -> SamplingForm:
-    return form_of_texts(SamplingForm, texts_of(form, but=_OWN))
+def _sampling_form(form: UploadForm) -> SamplingForm:
+    return form_of_texts(SamplingForm, texts_of(form.items, but=_OWN))
 
 
-def _priority(form: FormData) -> Priority:
+def _priority(form: UploadForm) -> Priority:
     given = form.get("priority")
-    return read_priority("a file" if isinstance(given, UploadFile) else given)
+    return read_priority("a file" if isinstance(given, bytes) else given)
 
 
-def _lossless(form: FormData) -> bool:
+def _lossless(form: UploadForm) -> bool:
     given = form.get("image_lossless", "false")
     if given not in ("true", "false"):
         raise InvalidRequestError("image_lossless must be true or false", param="image_lossless")

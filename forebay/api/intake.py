@@ -16,7 +16,12 @@ from forebay.admission.policy import NOTHING, Shed, count_fault, decide, queue_f
 from forebay.api.picture_urls import PictureUrl, fetch_all
 from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
-from forebay.core.errors import ForebayError, InvalidRequestError, ModelNotFoundError
+from forebay.core.errors import (
+    ForebayError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    PicturesNotHeldError,
+)
 from forebay.core.request import (
     Cost,
     ImagePart,
@@ -27,6 +32,7 @@ from forebay.core.request import (
     Role,
     SamplingParams,
     TaskId,
+    Tenant,
     TextPart,
 )
 from forebay.core.template_files import NO_TOOLS
@@ -125,7 +131,8 @@ async def _replayed(services: Services, ask: Ask, caller: Caller) -> Enqueued | 
 
 
 async def _submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
-    ask = replace(ask, priority=caller.priority(ask.priority))
+    if (priority := caller.priority(ask.priority)) is not ask.priority:
+        ask = replace(ask, priority=priority)
     if ask.model is not None and not services.profile.knows(ask.model):
         raise ModelNotFoundError(f"the model {ask.model!r} is not served here", param="model")
     _check_tools(services, ask)
@@ -185,15 +192,34 @@ async def _enter(
     with services.load.reserved(cost) as place:
         async with services.gate.spending(caller, cost.total) as bill:
             # only what is admitted is decoded
-            stored = await _store_all(services, raw, priced)
-            async with services.turns:
-                enqueued = await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+            enqueued = await _stored_and_enqueued(services, ask, caller, cost, raw, priced)
             # an answer that is there, or that another task computes, costs nobody anything
             bill.void = not enqueued.fresh or enqueued.reuse is not None
         place.taken = enqueued.fresh and enqueued.reuse is None
     if enqueued.fresh:
         _count(services, enqueued, cost)
     return enqueued
+
+
+async def _stored_and_enqueued(
+    services: Services,
+    ask: Ask,
+    caller: Caller,
+    cost: Cost,
+    raw: Sequence[RawPicture],
+    priced: Sequence[PricedPicture],
+) -> Enqueued:
+    for again in (False, True):
+        stored = await _store_all(services, caller.tenant, raw, priced)
+        try:
+            async with services.turns:
+                return await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+        except PicturesNotHeldError:
+            # the way in was too long, or the queue's server has lost what it knew a moment ago
+            services.stored.forget(caller.tenant, [one.sha256 for one in stored])
+            if again:
+                raise
+    raise AssertionError  # the second try returns or raises
 
 
 def _task(
@@ -249,24 +275,33 @@ def _price(services: Services, picture: RawPicture) -> PricedPicture:
 
 
 async def _store_all(
-    services: Services, raw: Sequence[RawPicture], priced: Sequence[PricedPicture]
+    services: Services,
+    tenant: Tenant,
+    raw: Sequence[RawPicture],
+    priced: Sequence[PricedPicture],
 ) -> list[ImagePart]:
     # one after the other: a refusal must not kill a decoder in the middle of its neighbour, and
     # many pictures in one request must not hold up everyone else's one
     return [
-        await _store(services, picture, price) for picture, price in zip(raw, priced, strict=True)
+        await _store(services, tenant, picture, price)
+        for picture, price in zip(raw, priced, strict=True)
     ]
 
 
-async def _store(services: Services, raw: RawPicture, price: PricedPicture) -> ImagePart:
+async def _store(
+    services: Services, tenant: Tenant, raw: RawPicture, price: PricedPicture
+) -> ImagePart:
     started = time.monotonic()
     picture = await services.images.normalise(
         raw.content, price.header, price.side, lossless=raw.lossless
     )
     services.metrics.decode_seconds.observe(time.monotonic() - started)
-    async with services.turns:
-        sha256 = await services.blobs.put(picture.content)
-    return ImagePart(sha256, picture.width, picture.height)
+    if not services.stored.has(tenant, picture.sha256):
+        began = services.stored.now()
+        async with services.turns:
+            await services.blobs.put(picture.content, tenant)
+        services.stored.note(tenant, picture.sha256, began)
+    return ImagePart(picture.sha256, picture.width, picture.height)
 
 
 def _messages(turns: Sequence[Turn], stored: Sequence[ImagePart]) -> tuple[Message, ...]:

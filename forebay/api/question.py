@@ -115,7 +115,7 @@ async def _of_multipart(request: Request, form: type[F]) -> Question[F]:
         content = await form_content(raw) if KEY_HEADER in request.headers else ()
         file = raw.get("image")
         upload = file if isinstance(file, UploadFile) else None
-        read = _of_texts(texts_of(raw, but={"image"} if upload else ()), form)
+        read = _of_texts(texts_of(raw.multi_items(), but={"image"} if upload else ()), form)
         picture = _picture(await upload.read(), read) if upload else _named_picture(read)
         return _question(request, read, picture, content)
 

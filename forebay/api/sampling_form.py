@@ -6,11 +6,10 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import FormData
 
 from forebay.api.services import DoorSettings
 from forebay.core.constraint import Constraint
@@ -98,10 +97,10 @@ OBJECTS: Final = frozenset({"response_format", "structured_outputs", "guided_jso
 F = TypeVar("F", bound=SamplingForm)
 
 
-def texts_of(form: FormData, but: Collection[str]) -> dict[str, list[str]]:
+def texts_of(items: Iterable[tuple[str, object]], but: Collection[str]) -> dict[str, list[str]]:
     """Return a form's fields but those named. Raises InvalidRequestError where one is a file."""
     texts: dict[str, list[str]] = {}
-    for name, value in form.multi_items():
+    for name, value in items:
         if name in but:
             continue
         if not isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import resource
 import signal
 import socket
@@ -26,6 +27,9 @@ log = structlog.get_logger("forebay.api")
 
 _BACKLOG = 4096
 """Connections that the system holds for us in a burst."""
+
+_COLLECT_AFTER = 5000
+"""New objects that references alone have not freed: those of some hundred requests."""
 
 _OTHER_FILES = 256
 """Open files beside connections: the queue's server, pictures, decoders, logs."""
@@ -69,8 +73,16 @@ async def _serve(settings: Settings, listen_fd: int | None) -> None:
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
         )
+        _spare_collector()
         log.info("api_listening", host=settings.host, port=settings.port)
         await server.serve(sockets=sockets)
+
+
+def _spare_collector() -> None:
+    """Keep the garbage collector from what is there for good: it stops the loop each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:

@@ -25,6 +25,7 @@ from forebay.api.momentary import Momentary
 from forebay.api.probed import Probed
 from forebay.api.queue_watch import QueueWatch
 from forebay.api.review.book import PromptBook
+from forebay.api.stored_lately import StoredLately
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
 from forebay.ops.log_level import Level, LogLevels
@@ -100,6 +101,7 @@ class Services:
     holds_pictures: bool = False
     """Whether ``blobs`` claims what it stores, so that the queue can insist on it."""
     held: HeldBytes = field(default_factory=HeldBytes)
+    stored: StoredLately = field(default_factory=StoredLately)
     fetcher: PictureFetcher | None = None
     """Pictures by URL; None: they are not fetched here."""
     prompts: PromptBook = field(default_factory=PromptBook)

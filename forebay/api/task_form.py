@@ -91,7 +91,7 @@ async def _read_multipart(request: Request, raw: FormData, settings: DoorSetting
     if unknown:
         field = min(unknown)
         raise InvalidRequestError(f"the field {field!r} is not supported here", param=field)
-    texts = texts_of(raw, but=_FILES | (HARMLESS - FIELDS))
+    texts = texts_of(raw.multi_items(), but=_FILES | (HARMLESS - FIELDS))
     form = form_of_texts(TaskForm, texts, OBJECTS | {"messages", "metadata"})
     lossless = bool(form.image_lossless)
     images = [RawPicture(await _uploaded(file), lossless=lossless) for file in raw.getlist("image")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from forebay.core.errors import DoorFullError, ForebayError, TooManyConnectionsError
@@ -16,6 +17,8 @@ _HOME_BYTES: Final = 8
 _TOLD: Final = 64
 """Connections over a bound that are told so; more are closed without a word."""
 
+_MOST_HOMES: Final = 4096
+"""Addresses whose home is kept: each connection asks twice."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -79,6 +82,7 @@ class Crowd:
             del self._of[home]
 
 
+@lru_cache(_MOST_HOMES)
 def home_of(address: str) -> str:
     """Return what connections are counted by: an IPv4 address, or an IPv6 network of a home."""
     try:

@@ -19,6 +19,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from forebay.api.connections.crowd import Crowd, Network
+from forebay.api.connections.joined import JoinedWrites
 from forebay.api.error_forms import error_response
 from forebay.core.errors import (
     ForebayError,
@@ -193,7 +194,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """What follows is the body."""
         self._phase = Phase.BODY
         self._body_bytes = 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # not an upgrade, which is none of ours
+            self.cycle.transport = JoinedWrites(self.transport, self.loop)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has come."""

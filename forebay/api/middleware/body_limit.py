@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forebay.admission.held import HeldBytes, Hold
+from forebay.api.middleware.raw_headers import first_value
 from forebay.core.errors import BodyTooLargeError, BodyTooSlowError
 
 _SCOPE_KEY: Final = "forebay.held"
@@ -52,8 +52,8 @@ class BodyLimitMiddleware:
         limit = self._on_disk.get(scope["path"], self._max_bytes)
         most = _SPOOL_BYTES if scope["path"] in self._on_disk else limit
         timeout_s = self._timeout_s * max(1.0, limit / self._max_bytes)
-        declared = Headers(scope=scope).get("Content-Length", "")
-        announced = int(declared) if declared.isdecimal() else 0
+        declared = first_value(scope, b"content-length")
+        announced = int(declared) if declared.isdigit() else 0
         received, done = 0, False
         deadline: float | None = None
         with self._held.hold() as hold:

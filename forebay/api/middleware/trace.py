@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forebay.api.middleware.raw_headers import values_of
 from forebay.core.trace import Trace, current_trace, new_trace, read_trace
 
 HEADER: Final = "traceparent"
 OUT: Final = (HEADER, "traceresponse")
 """The second is what the next version of the specification names it in a response."""
+
+_OUT: Final = tuple(name.encode() for name in OUT)
 
 
 class TraceMiddleware:
@@ -30,26 +32,26 @@ class TraceMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = _trace_of(Headers(scope=scope))
+        trace = _trace_of(values_of(scope, HEADER.encode()))
 
         async def send_with_trace(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name in OUT:
-                    headers[name] = str(trace)
+                told = str(trace).encode()
+                marks = [(name, told) for name in _OUT]
+                message["headers"] = [*message.get("headers", ()), *marks]
             await send(message)
 
         token = current_trace.set(trace)
+        bound = structlog.contextvars.bind_contextvars(
+            trace_id=trace.trace_id, span_id=trace.span_id
+        )
         try:
-            with structlog.contextvars.bound_contextvars(
-                trace_id=trace.trace_id, span_id=trace.span_id
-            ):
-                await self._app(scope, receive, send_with_trace)
+            await self._app(scope, receive, send_with_trace)
         finally:
+            structlog.contextvars.reset_contextvars(**bound)
             current_trace.reset(token)
 
 
-def _trace_of(headers: Headers) -> Trace:
-    given = headers.getlist(HEADER)
-    caller = read_trace(given[0].strip()) if len(given) == 1 else None
+def _trace_of(given: list[bytes]) -> Trace:
+    caller = read_trace(given[0].decode("latin-1").strip()) if len(given) == 1 else None
     return new_trace() if caller is None else caller.child()

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.api.connections.crowd import Crowd, home_of
+from forebay.api.connections.joined import JoinedWrites
 from forebay.api.connections.protocol import ConnectionBounds, bounded_protocol
 from forebay.core.errors import ForebayError
 from tests.api.door import eventually
@@ -289,3 +290,53 @@ def test_a_crowd_counts_right(events: list[tuple[bool, str]]) -> None:
 )
 def test_an_ipv6_client_cannot_choose_many_addresses(one: str, other: str, same: bool) -> None:
     assert (home_of(one) == home_of(other)) == same
+
+
+class Written:
+    """A transport that notes each write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+async def test_a_response_is_one_write_and_a_streams_head_does_not_wait() -> None:
+    whole, stream, empty = Written(), Written(), Written()
+    loop = asyncio.get_running_loop()
+    joined = JoinedWrites(whole, loop)  # type: ignore[arg-type]
+    joined.write(b"head ")
+    joined.write(b"body")
+    joined.close()
+    assert whole.writes == [b"head body"]
+    assert whole.closed
+    joined = JoinedWrites(stream, loop)  # type: ignore[arg-type]
+    joined.write(b"head")
+    await asyncio.sleep(0)
+    assert stream.writes == [b"head"]
+    joined.write(b"first")
+    joined.write(b"second")
+    assert stream.writes == [b"head", b"first", b"second"]
+    joined = JoinedWrites(empty, loop)  # type: ignore[arg-type]
+    joined.write(b"head")
+    joined.close()
+    await asyncio.sleep(0)
+    assert empty.writes == [b"head"]
+
+
+async def test_what_is_held_is_not_written_to_a_connection_that_is_gone() -> None:
+    gone = Written()
+    joined = JoinedWrites(gone, asyncio.get_running_loop())  # type: ignore[arg-type]
+    joined.write(b"head")
+    gone.close()
+    await asyncio.sleep(0)
+    assert gone.writes == []
