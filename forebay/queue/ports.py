@@ -185,7 +185,6 @@ class Lease:
     cost_total: int
     deliveries: int
     terms: Terms = field(default_factory=Terms)
-    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
