@@ -10,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from forebay.api.answers import elapsed_ms, failure_of
 from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.middleware.body_limit import hold_files
 from forebay.api.own_tasks import own_task
 from forebay.api.priorities import read_priority
 from forebay.api.reuse import cache_header, cache_wishes
@@ -50,6 +51,7 @@ async def predict(
     A list is a field sent several times; an object is JSON.
     """
     async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+        hold_files(request, form, digested=False)
         unknown = set(form) - set(_OWN) - set(SamplingForm.model_fields)
         if unknown:
             field = min(unknown)
