@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forebay.admission.held import HeldBytes, Hold
 from forebay.api.parsing import parsed
-from forebay.core.errors import BodyTooLargeError, BodyTooSlowError
+from forebay.core.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
 _SCOPE_KEY: Final = "forebay.held"
 
@@ -62,7 +62,8 @@ class BodyLimitMiddleware:
         limit = self._on_disk.get(scope["path"], self._max_bytes)
         most = _SPOOL_BYTES if scope["path"] in self._on_disk else limit
         timeout_s = self._timeout_s * max(1.0, limit / self._max_bytes)
-        declared = Headers(scope=scope).get("Content-Length", "")
+        headers = Headers(scope=scope)
+        declared, encoding = headers.get("Content-Length", ""), headers.get("Content-Encoding", "")
         announced = int(declared) if declared.isdecimal() else 0
         received, done = 0, False
         deadline: float | None = None
@@ -73,6 +74,7 @@ class BodyLimitMiddleware:
                 nonlocal received, done, deadline
                 if done:
                     return await receive()
+                _check_encoding(encoding)
                 _check(announced, limit)
                 hold.check(min(announced, most))
                 deadline = deadline or asyncio.get_running_loop().time() + timeout_s
@@ -93,6 +95,15 @@ async def _in_time(receive: Receive, deadline: float, timeout_s: float) -> Messa
             return await receive()
     except TimeoutError as error:
         raise BodyTooSlowError(f"the body did not arrive within {timeout_s:g} s") from error
+
+
+def _check_encoding(encoding: str) -> None:
+    """Refuse what would have to be unpacked first: its size would be known only afterwards."""
+    if encoding.strip().lower() not in ("", "identity"):
+        raise InvalidRequestError(
+            f"Content-Encoding {encoding[:40]!r} is not undone here: send the body as it is",
+            param="Content-Encoding",
+        )
 
 
 def _check(size: int, limit: int) -> None:
