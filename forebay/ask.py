@@ -64,11 +64,19 @@ def stream_answer(
                 if not reply.is_success:
                     reply.read()
                     raise AskError(_refusal(reply))
-                yield from _texts(reply.iter_lines())
+                yield from _texts(_lines(reply.iter_bytes()))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise AskError(f"{url}: {type(error).__name__}: {error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise AskError(f"{url} does not answer as an OpenAI-compatible server does") from error
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Yield whole lines: other ends than the form's own (U+2028, U+0085 ...) are letters."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in whole)
 
 
 def _texts(lines: Iterator[str]) -> Iterator[str]:

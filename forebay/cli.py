@@ -22,8 +22,9 @@ from forebay.cli_view import complaints, console, print_findings, print_health
 from forebay.config import Settings, SettingsError
 from forebay.core.errors import ForebayError
 from forebay.demo import SamplesError
-from forebay.doctor import Verdict, examine
+from forebay.doctor import examine
 from forebay.engine.memory import EngineMemoryError
+from forebay.findings import Verdict
 from forebay.health_report import CONNECT_MARGIN_S, report
 from forebay.log_file import LogFileError
 from forebay.logs import configure_logs

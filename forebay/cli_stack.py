@@ -16,7 +16,8 @@ from forebay import demo
 from forebay.ask import check_pictures, server_at, stream_answer
 from forebay.cli_view import StartSteps, burst_progress, console, print_report
 from forebay.config import Settings
-from forebay.doctor import Verdict, check_model
+from forebay.doctor import check_model
+from forebay.findings import Verdict
 from forebay.logs import configure_logs
 from forebay.ops.worker_status import WorkerStatus
 from forebay.worker.ports import local_url

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forebay.demo import BurstReport, Fate, Shot
-from forebay.doctor import Finding, Verdict
+from forebay.findings import Finding, Verdict
 from forebay.health_report import HealthReport
 
 SHOWN_ANSWERS: Final = 8

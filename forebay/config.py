@@ -207,9 +207,9 @@ class Settings(
     max_inflight_bytes: int = Field(
         2**30,
         ge=1024,
-        description="Bytes of bodies and fetched pictures that an API process holds at once; at "
-        "least `max_body_bytes`. More requests are refused for the moment. A picture in JSON takes "
-        "about three times its bytes of memory.",
+        description="Bytes of bodies, of every copy of them and of fetched pictures that an API "
+        "process holds at once; at least `max_body_bytes`. More requests are refused for the "
+        "moment. A body of JSON counts four times, a form's file once or twice.",
     )
     max_file_bytes: int = Field(
         100 * 2**20, ge=1024, description="Largest file of requests that may be uploaded."

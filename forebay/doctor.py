@@ -9,16 +9,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import psutil
 
 from forebay.config import Settings
 from forebay.core.errors import QueueUnavailableError
+from forebay.doctor_access import check_access
 from forebay.engine.upstream.engine import ask_once
 from forebay.engine.upstream.faults import UpstreamFaultError
+from forebay.findings import Finding, Verdict
 from forebay.queue.binaries import find_server_binary
 from forebay.queue.errors import QueueSetupError, ServerRightsError
 from forebay.queue.opening import open_queue
@@ -31,24 +31,6 @@ NEEDED_FREE_MEMORY = 2**30
 UPSTREAM_PATIENCE_S = 60.0
 WEIGHTS_MARGIN = 1.3
 """Memory that a model takes beside its weights, as a share of them."""
-
-
-class Verdict(StrEnum):
-    """``WARN``: it will run, with the limit that is told. ``BAD``: it will not."""
-
-    GOOD = "good"
-    WARN = "warn"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check's result; ``mend`` is empty where nothing is to be done."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    mend: str = ""
 
 
 Check = Callable[[Settings], Finding]
@@ -221,5 +203,9 @@ def _upstream(settings: Settings) -> Finding:
     return Finding("upstream", Verdict.GOOD, f"{model} at {settings.upstream_url} answers")
 
 
-CHECKS: tuple[Check, ...] = (_python, _memory, _disk, _nvidia, _port, _queue, check_model)
-UPSTREAM_CHECKS: tuple[Check, ...] = (_python, _disk, _port, _queue, check_model, _upstream)
+CHECKS: tuple[Check, ...] = (
+    _python, _memory, _disk, _nvidia, _port, _queue, check_access, check_model,
+)  # fmt: skip
+UPSTREAM_CHECKS: tuple[Check, ...] = (
+    _python, _disk, _port, _queue, check_access, check_model, _upstream,
+)  # fmt: skip

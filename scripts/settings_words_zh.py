@@ -57,8 +57,9 @@ WORDS_ZH = {
     "s3_secret_access_key_file": "保存该密钥的文件。",
     "max_body_bytes": "请求体的最大字节数。",
     "body_timeout_s": "请求体全部到达的最长时间。",
-    "max_inflight_bytes": "一个 API 进程同时持有的请求体和已获取图片的总字节数，"
-    "不小于 `max_body_bytes`；超出时暂时拒绝新请求。JSON 中的图片约占其字节数三倍的内存。",
+    "max_inflight_bytes": "一个 API 进程同时持有的请求体、其各个副本和已获取图片的总字节数，"
+    "不小于 `max_body_bytes`；超出时暂时拒绝新请求。"
+    "JSON 请求体按四倍计算，表单中的文件按一倍或两倍计算。",
     "prompts_dir": "提示词模板(`*.toml`)所在的文件夹，启动时读取；"
     "不设则用模型文件夹中的 `prompts`，再没有则用自带的模板。",
     "fetch_urls": "是否按客户端给出的网址获取图片。",

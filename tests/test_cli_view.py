@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from pathlib import Path
@@ -53,4 +54,28 @@ def test_another_kind_of_server_is_told_in_a_line(body: bytes) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(AskError, match="OpenAI-compatible"):
             list(stream_answer(url, [], "what?"))
+        server.join()
+
+
+def test_letters_that_others_take_for_the_end_of_a_line_are_letters() -> None:
+    said = "one\u2028two\x85three\x0bfour"
+    told = b"".join(
+        b"data: " + json.dumps(one, ensure_ascii=False).encode() + b"\r\n\r\n"
+        for one in ({"choices": [{"delta": {"content": part}}]} for part in (said, said))
+    )
+    bodies = [b'{"data": [{"id": "m"}]}', told + b"data: [DONE]\n\n"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_each() -> None:
+            for body in bodies:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n"
+                    connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
+
+        server = threading.Thread(target=answer_each)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert list(stream_answer(url, [], "what?")) == [said, said]
         server.join()

@@ -58,6 +58,21 @@ class Gate:
         self._clock = clock
         self._shut_out: OrderedDict[str, float] = OrderedDict()
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody is asked for credentials, but to administer."""
+        return self._rules.anonymous
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether API keys are good here."""
+        return self._keys is not None
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether JSON Web Tokens are."""
+        return self._tokens is not None
+
     async def admit(self, knock: Knock) -> Caller | None:
         """Return who comes in; None where the path is open to anyone.
 

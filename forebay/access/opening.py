@@ -46,7 +46,7 @@ async def open_access(setup: AccessSetup, redis: Redis, queue_name: str) -> Asyn
         ring = KeyRing(store)
         tokens = None
         if setup.tokens is not None:
-            tokens = TokenVerifier(await _source(setup.tokens, stack), setup.tokens.rules)
+            tokens = TokenVerifier(await token_source(setup.tokens, stack), setup.tokens.rules)
         gate = Gate(
             setup.rules,
             keys=ring if setup.takes_keys else None,
@@ -71,7 +71,8 @@ async def forget_keys(redis: Redis, queue_name: str) -> int:
         return await library.key_clear()
 
 
-async def _source(setup: TokenSetup, stack: AsyncExitStack) -> KeySource:
+async def token_source(setup: TokenSetup, stack: AsyncExitStack) -> KeySource:
+    """Return where the keys of tokens are, open until ``stack`` ends. Raises AccessSetupError."""
     if setup.secret is not None:
         return secret_key(setup.secret)
     if setup.public_pem is not None:

@@ -1,4 +1,4 @@
-"""The sum of the bytes that requests hold in memory: bodies as they come, pictures as fetched."""
+"""The sum of the bytes that requests hold: bodies, every copy of them, pictures as fetched."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ class Hold:
         self.check(size)
         self._held.now += max(0, size - self.bytes)
         self.bytes = max(size, self.bytes)
+
+    def grow_by_copies(self, size: int) -> None:
+        """Hold ``size`` more bytes: what is made of those that came.
+
+        A request that would take more than all may together waits until it is the only one.
+        Raises DoorFullError as ``grow_to``.
+        """
+        wanted = self.bytes + size
+        self.grow_to(min(wanted, self._held.most) if self._held.most else wanted)
 
     def check(self, size: int) -> None:
         """Raise DoorFullError where ``grow_to`` would; nothing is held."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -14,11 +14,11 @@ from forebay.api.admin_deeds import access_of, deed_of, private
 from forebay.api.admin_forms import NewKeyForm, ReplayForm, RotationForm
 from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.console.replaying import replay
+from forebay.api.cursors import next_cursor, read_cursor, refused
 from forebay.api.dependencies import AdminOf, ServicesOf
 from forebay.api.services import Services
 from forebay.api.task_object import task_object
 from forebay.core.errors import (
-    InvalidRequestError,
     TaskNotFoundError,
 )
 from forebay.core.request import TaskId, Tenant
@@ -27,6 +27,8 @@ from forebay.queue.ports import Listing
 router = APIRouter(prefix="/v1/admin", tags=["administration"])
 
 _DEED = ("at", "actor", "action", "target", "from", "outcome")
+_OF_ALL: Final = "*"
+"""In the place of a tenant, whose name has no such sign."""
 
 
 @router.post("/keys")
@@ -108,14 +110,14 @@ async def list_dead_letters(
 ) -> Response:
     """List the dead letters of every tenant; `cursor` is the last page's `next_cursor`."""
     del caller
+    after = read_cursor(Listing.DEAD, _OF_ALL, cursor)
     try:
-        page = await services.operator.list_tasks(Listing.DEAD, cursor=cursor, limit=limit)
+        page = await services.operator.list_tasks(Listing.DEAD, cursor=after, limit=limit)
     except ValueError as error:
-        raise InvalidRequestError(
-            "cursor must be the next_cursor of a page", param="cursor"
-        ) from error
+        raise refused() from error
     found = [{**task_object(record), "tenant": record.tenant} for record in page.tasks]
-    return private({"object": "list", "data": found, "next_cursor": page.cursor or None})
+    more = next_cursor(Listing.DEAD, _OF_ALL, page.cursor)
+    return private({"object": "list", "data": found, "next_cursor": more})
 
 
 @router.post("/dead-letters/retry")

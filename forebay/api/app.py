@@ -98,7 +98,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(route.router)
     install_page(app)
     install_docs(app)
-    install_openapi(app)
+    install_openapi(app, services.gate)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
     # the route that reads it, which only callers who may come in do

@@ -17,8 +17,7 @@ from forebay.api.chat_stream import answer_events
 from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
-from forebay.api.middleware.body_limit import let_go, read_body
-from forebay.api.parsing import parsed
+from forebay.api.middleware.body_limit import let_go, read_parsed
 from forebay.api.preferences import KEY_HEADER, idempotency_of
 from forebay.api.reuse import cache_wishes
 from forebay.api.route_docs import header_fields, json_body
@@ -76,8 +75,7 @@ async def chat_completions(request: Request, services: OpenDoor, caller: CallerO
 
 async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
-    body = await read_body(request)
-    form = await parsed(read_chat_form, body)
+    form, body = await read_parsed(request, read_chat_form)
     ask = replace(
         await chat_ask(form, services.settings),
         idempotency=idempotency_of(request, [body]),

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from forebay.access.gate import Gate
 from forebay.api.error_forms import compat_form, openai_form
+from forebay.api.security_docs import schemes, security
 from forebay.core.errors import ForebayError, all_errors
 
 Schema = dict[str, Any]
@@ -31,14 +33,15 @@ _RETRY_AFTER: Final = {
 }
 
 
-def install_openapi(app: FastAPI) -> None:
-    """Have ``app`` describe itself with the errors of its routes. After all routes are there."""
+def install_openapi(app: FastAPI, gate: Gate) -> None:
+    """Have ``app`` describe itself: errors, and who may call. After all routes are there."""
     plain = app.openapi
 
     def described() -> Schema:
         if app.openapi_schema is None:
             description = plain()
             _add_errors(description)
+            _add_security(description, gate)
             app.openapi_schema = description
         return app.openapi_schema
 
@@ -55,6 +58,13 @@ def _add_errors(description: Schema) -> None:
             route["responses"].pop("422", None)
             for status, response in _error_responses(path, _errors_of(path, route)):
                 route["responses"].setdefault(status, response)
+
+
+def _add_security(description: Schema, gate: Gate) -> None:
+    description["components"]["securitySchemes"] = schemes(gate)
+    for path, item in description["paths"].items():
+        for method in _METHODS & item.keys():
+            item[method]["security"] = security(gate, path, method.upper())
 
 
 def _errors_of(path: str, route: Schema) -> list[type[ForebayError]]:

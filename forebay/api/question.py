@@ -15,8 +15,7 @@ from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import json_object
 from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
-from forebay.api.middleware.body_limit import read_body
-from forebay.api.parsing import parsed
+from forebay.api.middleware.body_limit import hold_files, read_body, read_parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.priorities import read_priority
@@ -99,8 +98,7 @@ async def read_question(request: Request, form: type[F]) -> Question[F]:
 
 
 async def _of_json(request: Request, form: type[F]) -> Question[F]:
-    body = await read_body(request)
-    raw = await parsed(json_object, body)
+    raw, body = await read_parsed(request, json_object)
     refuse_unsupported(raw, frozenset(form.model_fields))
     known = {name: value for name, value in raw.items() if name in form.model_fields}
     try:
@@ -112,6 +110,7 @@ async def _of_json(request: Request, form: type[F]) -> Question[F]:
 
 async def _of_multipart(request: Request, form: type[F]) -> Question[F]:
     async with request.form(max_files=1, max_fields=_MOST_FIELDS) as raw:
+        hold_files(request, raw, digested=KEY_HEADER in request.headers)
         content = await form_content(raw) if KEY_HEADER in request.headers else ()
         file = raw.get("image")
         upload = file if isinstance(file, UploadFile) else None

@@ -146,9 +146,10 @@ def refusal(error: ValidationError) -> InvalidRequestError:
 
 _BRANCH: Final = re.compile(
     r"(str|(list|dict|literal)\[.*\]|(Text|Image)Content|Input(Text|Image)|OutputText"
-    r"|ToolChoiceForm)$"
+    r"|ToolChoiceForm|ResponseToolChoice|message|function_call(_output)?)$"
 )
-"""What pydantic writes into a place for the branch of a union that it tried."""
+"""What pydantic writes into a place for the branch of a union that it tried; no field has such a
+name but chat's ``function_call``, which has none below it."""
 
 
 async def sampling_params(form: SamplingForm, settings: DoorSettings) -> SamplingParams:

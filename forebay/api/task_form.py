@@ -13,7 +13,7 @@ from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import AnswersForm, Messages, chat_sampling, json_object, to_turns
 from forebay.api.data_url import picture_in
 from forebay.api.intake import Ask, RawPicture, Turn
-from forebay.api.parsing import parsed
+from forebay.api.middleware.body_limit import hold_files, read_parsed
 from forebay.api.picture_urls import PictureUrl
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.priorities import read_priority
@@ -63,6 +63,7 @@ async def read_task(request: Request, settings: DoorSettings, *, most_images: in
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with request.form(max_files=most_images, max_fields=_MOST_FORM_FIELDS) as form:
+            hold_files(request, form, digested=KEY_HEADER in request.headers)
             return await _read_multipart(request, form, settings)
     if kind in ("", "application/json"):
         return await _read_json(request, settings)
@@ -73,8 +74,7 @@ async def read_task(request: Request, settings: DoorSettings, *, most_images: in
 
 
 async def _read_json(request: Request, settings: DoorSettings) -> Ask:
-    body = await request.body()
-    raw = await parsed(json_object, body)
+    raw, body = await read_parsed(request, json_object)
     refuse_unsupported(raw, FIELDS)
     known = {name: value for name, value in raw.items() if name in FIELDS}
     try:

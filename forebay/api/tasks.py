@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from forebay.api import sse
 from forebay.api.answers import answered, await_end
 from forebay.api.chat_objects import completion
+from forebay.api.cursors import next_cursor, read_cursor, refused
 from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, unless_gone
 from forebay.api.intake import submit
@@ -104,17 +105,17 @@ async def list_tasks(
 
     `cursor` is the last page's `next_cursor`, which is null at the end.
     """
+    after = read_cursor(state.listing, caller.tenant, cursor)
     try:
         page = await services.operator.list_tasks(
-            state.listing, cursor=cursor, limit=limit, tenant=caller.tenant
+            state.listing, cursor=after, limit=limit, tenant=caller.tenant
         )
     except ValueError as error:
-        raise InvalidRequestError(
-            "cursor must be the next_cursor of a page", param="cursor"
-        ) from error
+        raise refused() from error
     own = [one for one in page.tasks if one.tenant == caller.tenant]
     found = [task_object(record, root=_root(request)) for record in own]
-    body = {"object": "list", "data": found, "next_cursor": page.cursor or None}
+    more = next_cursor(state.listing, caller.tenant, page.cursor)
+    body = {"object": "list", "data": found, "next_cursor": more}
     return JSONResponse(body, headers=_UNCACHED)
 
 

@@ -146,15 +146,20 @@ async def check_tools(use: ToolUse, sampling: SamplingParams) -> None:
 
 def to_call(form: CallForm, param: str) -> ToolCall:
     """Return a call of the conversation. Raises InvalidRequestError naming ``param``."""
+    called = form.function
+    return read_call(form.id, called.name, called.arguments, f"{param}.function.arguments")
+
+
+def read_call(call_id: str, name: str, arguments: str, param: str) -> ToolCall:
+    """Return a call. Raises InvalidRequestError where ``param``, its arguments, are no object."""
     try:
-        arguments = json.loads(form.function.arguments or "{}")
+        read = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
-        arguments = None
-    param = f"{param}.function.arguments"
-    if not isinstance(arguments, dict):
+        read = None
+    if not isinstance(read, dict):
         raise InvalidRequestError(f"{param} must be the text of a JSON object", param=param)
-    _check_depth(arguments, param)
-    return ToolCall(form.id, form.function.name, form.function.arguments or "{}")
+    _check_depth(read, param)
+    return ToolCall(call_id, name, arguments or "{}")
 
 
 def _spec(tool: ToolForm) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, NewType, Self
 
 from forebay.core.constraint import Constraint
 from forebay.core.tools import ToolCall, ToolUse
+from forebay.core.trace import Trace
 
 TaskId = NewType("TaskId", str)
 Tenant = NewType("Tenant", str)
@@ -265,10 +266,14 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How urgent a leased task is. ``deadline``: seconds on this process's ``time.monotonic``."""
+    """On which terms a leased task runs.
+
+    ``deadline``: seconds on this process's ``time.monotonic``. ``trace``: its request's.
+    """
 
     priority: Priority = Priority.NORMAL
     deadline: float = math.inf
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)

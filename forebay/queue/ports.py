@@ -209,7 +209,6 @@ class Lease:
     cost_total: int
     deliveries: int
     terms: Terms = field(default_factory=Terms)
-    trace: Trace | None = None
     age_s: float = 0.0
 
 

@@ -59,7 +59,7 @@ def to_lease(row: LeaseRow) -> Lease | None:
         parsed = InferenceRequest.from_dict(form)
         trace = read_trace(form.get("trace", ""))
         deadline = math.inf if row.left_ms < 0 else time.monotonic() + row.left_ms / 1000
-        terms = Terms(Priority(row.priority), deadline)
+        terms = Terms(Priority(row.priority), deadline, trace)
     except (KeyError, TypeError, ValueError):
         return None
     return Lease(
@@ -69,7 +69,6 @@ def to_lease(row: LeaseRow) -> Lease | None:
         cost_total=row.cost,
         deliveries=row.deliveries,
         terms=terms,
-        trace=trace,
         age_s=row.age_ms / 1000,
     )
 

@@ -75,7 +75,8 @@ class HeldLeases:
     def trace_id(self, key: LeaseKey) -> str | None:
         """Return the trace that a held delivery's request belongs to."""
         lease = self._held.get(key[0])
-        return lease.trace.trace_id if lease is not None and lease.trace is not None else None
+        trace = None if lease is None else lease.terms.trace
+        return None if trace is None else trace.trace_id
 
     def drop(self, key: LeaseKey) -> bool:
         """Forget a delivery; True when the engine has been given it."""

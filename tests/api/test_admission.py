@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -197,6 +198,21 @@ async def test_the_visual_tokens_are_known_from_the_header(redis, tmp_path, deco
     assert answer.json()["code"] == "prompt_too_long"
     assert f"{visual_tokens(1024, 1024, PROFILE.rules)} visual tokens" in answer.text
     assert "1000" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/infer", "/v1/tasks", "/predict"])
+async def test_a_packed_body_is_refused_for_what_it_is(door, path):
+    packed = gzip.compress(b'{"prompt": "x"}')
+    for encoding in ("gzip", "br", "GZIP, identity"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        if path == "/predict":
+            headers["Content-Type"] = "multipart/form-data; boundary=x"
+        answer = await door.http.post(path, content=packed, headers=headers)
+        assert answer.status_code == 400
+        assert "Content-Encoding" in answer.text
+    plain = {"prompt": "x", "model": MODEL, "messages": []}
+    answer = await door.http.post("/v1/x", json=plain, headers={"Content-Encoding": "identity"})
+    assert answer.status_code == 404
 
 
 async def test_a_body_that_dribbles_in_is_given_up(redis, tmp_path, decoders):

@@ -31,7 +31,7 @@ REFUSED = [
     (path, field)
     for path in BODIES
     for field in ASKS_FOR_MORE
-    if (path, field) != ("/v1/completions", "prompt")
+    if (path, field) not in {("/v1/completions", "prompt"), ("/v1/responses", "tools")}
 ]
 
 ASKS_FOR_NOTHING = {

@@ -10,11 +10,12 @@ import re
 import pytest
 
 from forebay.admission.policy import Limits
+from forebay.api.cursors import next_cursor
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.core.lifecycle import State
-from forebay.core.request import ImagePart, Priority, TaskId, TextPart
+from forebay.core.request import DEFAULT_TENANT, ImagePart, Priority, TaskId, TextPart
 from forebay.outbound.reach import Reach
-from forebay.queue.ports import Outcome, StreamWrite, TaskError
+from forebay.queue.ports import Listing, Outcome, StreamWrite, TaskError
 from tests.admission.pictures import hostile, picture
 from tests.api.door import MODEL, USAGE, Door, data_url, eventually, open_door, working
 
@@ -399,6 +400,28 @@ async def test_tasks_are_listed_by_state_in_pages(door):
     assert (await door.http.get(TASKS, params={"state": "dead"})).json()["data"] == []
 
 
+def own_cursor(told: str) -> str | None:
+    return next_cursor(Listing.WAITING, DEFAULT_TENANT, told)
+
+
+async def test_a_cursor_is_of_its_own_list_alone(door):
+    for n in range(3):
+        for delay_s in (0, 600):
+            body = {"messages": [{"role": "user", "content": f"{n}"}], "delay_s": delay_s}
+            assert (await door.http.post(TASKS, json=body)).status_code == 202
+    first = (await door.http.get(TASKS, params={"limit": 2, "state": "delayed"})).json()
+    cursor = first["next_cursor"]
+    more = await door.http.get(TASKS, params={"state": "delayed", "cursor": cursor})
+    assert len(more.json()["data"]) == 1
+    others = await door.http.get(TASKS, params={"state": "queued", "cursor": cursor})
+    assert others.status_code == 400
+    assert others.json()["error"]["param"] == "cursor"
+    assert "same list" in others.json()["error"]["message"]
+    foreign = next_cursor(Listing.DELAYED, "rival", '["1.5","b"]')
+    refused = await door.http.get(TASKS, params={"state": "delayed", "cursor": foreign})
+    assert refused.status_code == 400
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -407,6 +430,10 @@ async def test_tasks_are_listed_by_state_in_pages(door):
         {"limit": 101},
         {"limit": "x"},
         {"cursor": "x"},
+        {"cursor": "密"},
+        {"cursor": own_cursor("nothing")},
+        {"cursor": own_cursor('["nan","b"]')},
+        {"cursor": own_cursor('["1","b","77","t"]')},
         {"cursor": '["a"]'},
         {"cursor": '["a","b","c","d"]'},
         {"cursor": '["nan","b"]'},

@@ -53,4 +53,4 @@ async def test_the_worker_gets_it_with_the_task(door: Door) -> None:
     told = await door.http.post("/v1/tasks", json=TASK, headers={"traceparent": GIVEN})
     assert told.status_code == 202
     [lease] = await door.queue.claim("w", 1, 10**9)
-    assert lease.trace == read_trace(told.headers["traceparent"])
+    assert lease.terms.trace == read_trace(told.headers["traceparent"])

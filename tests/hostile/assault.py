@@ -17,6 +17,7 @@ from tests.hostile.attacks import attacks, doubtful
 from tests.hostile.pictures import noise
 from tests.hostile.run import SECRETS, Report, throw
 from tests.hostile.stack import log_holds, processes, settings, watched
+from tests.hostile.tokens import Issuer, issuing
 from tests.hostile.urls import Hosts, hosts
 from tests.integration.stack import ServeProcess, serving
 
@@ -27,6 +28,9 @@ MOST_API_BYTES = 700 * 2**20
 """Resident: what the process has at rest, 256 MiB of bodies, and copies of a few."""
 
 MOST_DECODER_BYTES = 2**31
+
+MOST_KEY_SETS = 40
+"""Unknown key ids ask for them once in half a minute at most, and a run takes minutes."""
 
 GATE = ("401", "403", "429")
 """What is said to who may not come in, or comes too often: of the attack itself it says nothing."""
@@ -42,22 +46,29 @@ def assault(
 async def _assault(
     folder: Path, model: Path, count: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    async with hosts() as targets:
+    async with hosts() as targets, issuing(targets.trap.port) as issuer:
         with ExitStack() as stack:
-            stack.enter_context(patch.dict("os.environ", settings(targets.outside.port)))
+            terms = settings(targets.outside.port) | issuer.settings
+            stack.enter_context(patch.dict("os.environ", terms))
             serve = await asyncio.to_thread(stack.enter_context, serving(model, folder))
             say(f"the stack listens at {serve.url}; {count} attacks of seed {seed}")
-            return await _attacked(serve, targets, count, seed)
+            return await _attacked(serve, targets, issuer, count, seed)
 
 
-async def _attacked(serve: ServeProcess, targets: Hosts, count: int, seed: int) -> dict[str, Any]:
+async def _attacked(
+    serve: ServeProcess, targets: Hosts, issuer: Issuer, count: int, seed: int
+) -> dict[str, Any]:
     before = processes(serve.process.pid)
     with watched(serve.process.pid) as memory:
-        report = await throw(serve.url, attacks(count, seed, targets))
-        broken = await throw(serve.url, doubtful(int(count * DOUBTFUL_SHARE), seed), refused=False)
+        tricks = attacks(count, seed, targets, issuer)
+        report = await throw(serve.url, tricks, issuer.good)
+        damaged = doubtful(int(count * DOUBTFUL_SHARE), seed)
+        broken = await throw(serve.url, damaged, issuer.good, refused=False)
     after = processes(serve.process.pid)
     report.faults += broken.faults
     report.faults += await _what_is_lost(before, after, memory.most, serve, targets, report)
+    report.faults += await _who_came_in(serve, issuer, report)
+    report.faults += await _still_serves(serve.url, issuer)
     return {
         **report.figures(),
         "doubtful": dict(broken.statuses),
@@ -90,16 +101,29 @@ async def _what_is_lost(
     if report.sent["url"] and not targets.outside.connections:
         faults.append("no URL was fetched at all: the attacks by URL were none")
     faults += [f"in the log: {line}" for line in log_holds(serve.log, SECRETS)]
-    async with httpx.AsyncClient(base_url=serve.url, timeout=60, trust_env=False) as http:
-        faults += await _still_serves(http)
     return faults
 
 
-async def _still_serves(http: httpx.AsyncClient) -> list[str]:
+async def _who_came_in(serve: ServeProcess, issuer: Issuer, report: Report) -> list[str]:
+    """Return what tokens must not have done; 400 and 431 are the word of the parser of HTTP."""
+    faults = []
+    if strange := {code for code in report.at_the_gate if code not in ("400", "401", "403", "431")}:
+        faults.append(f"tokens: statuses {sorted(strange)}")
+    if report.sent["token"] > 50 and report.at_the_gate["401"] < report.sent["token"] // 2:
+        faults.append(f"the gate looked at few of the tokens: {dict(report.at_the_gate)}")
+    if issuer.server.connections > MOST_KEY_SETS:
+        faults.append(f"the issuer was asked {issuer.server.connections} times for its keys")
+    return faults
+
+
+async def _still_serves(url: str, issuer: Issuer) -> list[str]:
     content = noise("JPEG", Random(0))
     files = {"image": ("a.jpg", content, "image/jpeg")}
-    answer = await http.post("/v1/infer", files=files, data={"prompt": PROMPT, "max_tokens": "4"})
-    health = await http.get("/health")
+    asked = {"prompt": PROMPT, "max_tokens": "4"}
+    headers = {"Authorization": f"Bearer {issuer.good}"}
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http:
+        answer = await http.post("/v1/infer", files=files, data=asked, headers=headers)
+        health = await http.get("/health")
     return [
         f"{one.request.url.path}: {one.status_code} {one.text[:200]}"
         for one in (answer, health)

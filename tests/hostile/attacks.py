@@ -7,11 +7,12 @@ from random import Random
 
 from tests.hostile import pictures, requests
 from tests.hostile.attack import Attack, carried
+from tests.hostile.tokens import Issuer, token_trick
 from tests.hostile.urls import Hosts
 
 SHARES: Mapping[str, int] = {
-    "format": 20,
-    "truncated": 20,
+    "format": 16,
+    "truncated": 16,
     "bomb": 10,
     "polyglot": 12,
     "base64": 12,
@@ -20,6 +21,7 @@ SHARES: Mapping[str, int] = {
     "http": 4,
     "url": 8,
     "slow upload": 2,
+    "token": 8,
 }
 """Of a hundred."""
 
@@ -38,14 +40,14 @@ _REQUESTS = {
 }
 
 
-def attacks(count: int, seed: int, hosts: Hosts) -> Iterator[Attack]:
-    """Yield so many attacks that must all be refused; the same ones for the same seed and hosts."""
+def attacks(count: int, seed: int, hosts: Hosts, issuer: Issuer) -> Iterator[Attack]:
+    """Yield so many attacks that must all be refused; the same for the same seed and hosts."""
     rng = Random(seed)
     kinds = [kind for kind, share in SHARES.items() for _ in range(share)]
     for number in range(count):
         if number % len(kinds) == 0:
             rng.shuffle(kinds)
-        yield _attack(kinds[number % len(kinds)], rng, hosts)
+        yield _attack(kinds[number % len(kinds)], rng, hosts, issuer)
 
 
 def doubtful(count: int, seed: int) -> Iterator[Attack]:
@@ -55,9 +57,11 @@ def doubtful(count: int, seed: int) -> Iterator[Attack]:
         yield carried("damaged", pictures.damaged(rng), rng)
 
 
-def _attack(kind: str, rng: Random, hosts: Hosts) -> Attack:
+def _attack(kind: str, rng: Random, hosts: Hosts, issuer: Issuer) -> Attack:
     if kind == "url":
         return hosts.hostile_url(rng)
+    if kind == "token":
+        return token_trick(issuer, rng)
     if kind in _FILES:
         return carried(kind, _FILES[kind](rng), rng)
     return _REQUESTS[kind](rng)

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ AT_ONCE = 8
 ANSWER_LIMIT_S = 60.0
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _INSIDES = re.compile(rb"object at 0x|Traceback|File \"|/site-packages/|root:x:")
+_LINE_END = b" HTTP/1.1\r\n"
 _MOST_KEPT = 20
 _TRIES = 10
 _AWAY = b'"queue_unavailable"'
@@ -26,10 +27,12 @@ does as it is told and comes again. How often is in the figures."""
 
 @dataclass
 class Report:
-    """What came of a run. ``faults``: what must be empty."""
+    """What came of a run. ``faults``: what must be empty. ``at_the_gate``: statuses of those
+    that bring no good token."""
 
     sent: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
+    at_the_gate: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     came_again: int = 0
@@ -40,6 +43,7 @@ class Report:
             "sent": dict(sorted(self.sent.items())),
             "total": self.sent.total(),
             "statuses": dict(sorted(self.statuses.items())),
+            "statuses_without_a_good_token": dict(sorted(self.at_the_gate.items())),
             "p50_ms": round(ordered[len(ordered) // 2] * 1000, 1),
             "longest_ms": round(ordered[-1] * 1000, 1),
             "came_again": self.came_again,
@@ -48,16 +52,38 @@ class Report:
         }
 
 
-async def throw(url: str, attacks: Iterable[Attack], *, refused: bool = True) -> Report:
-    """Send every attack. ``refused``: each must be; else an answer will do as well."""
-    report, waiting = Report(), iter(attacks)
+async def throw(url: str, attacks: Iterable[Attack], token: str, *, refused: bool = True) -> Report:
+    """Send every attack. ``refused``: each must be; else an answer will do as well.
+
+    ``token`` lets those in that are not about coming in.
+    """
+    report, waiting, turn = Report(), iter(attacks), asyncio.Lock()
 
     async def one_client() -> None:
-        for attack in waiting:
-            await _throw_one(url, attack, report, refused)
+        while True:
+            async with turn:
+                # a bomb takes a while to make: clients that have begun must not stand still
+                attack = await asyncio.to_thread(next, waiting, None)
+            if attack is None:
+                return
+            await _throw_one(url, let_in(attack, token), report, refused)
 
     await asyncio.gather(*(one_client() for _ in range(AT_ONCE)))
     return report
+
+
+def _without_token(attack: Attack) -> bool:
+    """Whether it is a trick with a token, or has no place for one."""
+    return attack.kind == "token" or _LINE_END not in attack.request
+
+
+def let_in(attack: Attack, token: str) -> Attack:
+    """Return the attack with a good token behind its first line, where it has one."""
+    if _without_token(attack):
+        return attack
+    first, end, rest = attack.request.partition(_LINE_END)
+    line = f"Authorization: Bearer {token}\r\n".encode()
+    return replace(attack, request=first + end + line + rest)
 
 
 async def _throw_one(url: str, attack: Attack, report: Report, refused: bool) -> None:
@@ -73,7 +99,8 @@ async def _throw_one(url: str, attack: Attack, report: Report, refused: bool) ->
         report.seconds.append(time.monotonic() - began)
     fault = fault_in(answer, refused)
     found = _STATUS.match(answer)
-    report.statuses[found[1].decode() if found else "none"] += 1
+    status = found[1].decode() if found else "none"
+    (report.at_the_gate if _without_token(attack) else report.statuses)[status] += 1
     if fault:
         report.faults.append(f"{attack.kind} ({attack.about}): {fault}: {answer[-300:]!r}")
 
@@ -133,5 +160,5 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     return head + body
 
 
-SECRETS = [SECRET.encode(), b"s3cr3t", b"czNjcjN0"]
-"""In words and in base64."""
+SECRETS = [SECRET.encode(), b"s3cr3t", b"czNjcjN0", b"eyJ"]
+"""In words and in base64; the last is how every token begins."""

@@ -60,7 +60,16 @@ def test_the_doctor_names_what_is_wrong_with_its_mend(tmp_path: Path) -> None:
     done = forebay("doctor", "--json", "--model", str(tmp_path), "--data-dir", str(tmp_path))
     assert done.returncode == 1
     findings = {one["check"]: one for one in json.loads(done.stdout)}
-    assert set(findings) == {"python", "memory", "disk", "nvidia", "port", "queue", "model"}
+    assert set(findings) == {
+        "python",
+        "memory",
+        "disk",
+        "nvidia",
+        "port",
+        "queue",
+        "access",
+        "model",
+    }
     assert findings["model"]["verdict"] == "bad"
     assert findings["model"]["mend"]
     assert findings["python"]["verdict"] == "good"

@@ -14,7 +14,8 @@ import redis as sync_redis
 from forebay.config import SettingsError, load_settings
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId, Tenant
-from forebay.doctor import Verdict, examine
+from forebay.doctor import examine
+from forebay.findings import Verdict
 from forebay.queue.address import Login, Tls, parse_address
 from forebay.queue.batches import BatchRecord, BatchStatus, RedisBatches
 from forebay.queue.errors import (

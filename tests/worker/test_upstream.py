@@ -26,6 +26,7 @@ from forebay.core.request import (
     TaskId,
     TextPart,
 )
+from forebay.core.trace import Trace, new_trace, read_trace
 from forebay.engine.upstream import engine as upstream_engine
 from forebay.engine.upstream import health
 from forebay.engine.upstream.engine import UpstreamEngine
@@ -84,11 +85,14 @@ class Rig:
             stop.set()
             await asyncio.wait_for(task, 30)
 
-    async def submit(self, name: str, deadline_s: float | None = None) -> TaskId:
+    async def submit(
+        self, name: str, deadline_s: float | None = None, trace: Trace | None = None
+    ) -> TaskId:
         request = InferenceRequest(
             "m", (Message(Role.USER, (TextPart(name),)),), SamplingParams(max_tokens=50)
         )
-        task = NewTask(TaskId(name), request, Cost(0, 5, 50), deadline_s=deadline_s)
+        cost = Cost(0, 5, 50)
+        task = NewTask(TaskId(name), request, cost, deadline_s=deadline_s, trace=trace)
         await self.queue.enqueue(task)
         return TaskId(name)
 
@@ -145,6 +149,26 @@ async def test_an_upstream_that_dies_in_mid_answer_is_a_restart_and_one_result(r
     assert [kind for kind in kinds if kind.terminal] == [StreamKind.DONE]
     begin = max(at for at, kind in enumerate(kinds) if kind is StreamKind.RESTART)
     assert "".join(text for _, text in said[begin:]) == "half and all"
+
+
+async def test_each_delivery_is_a_step_of_the_requests_own_trace(rig: Rig) -> None:
+    async def dies_once(exchange: Exchange) -> None:
+        first = len(server.asked) == 1
+        await (cut_after(delta("half ")) if first else say("half ", "and all"))(exchange)
+
+    server, trace = FakeUpstream(chat=dies_once), Trace("a" * 32, "b" * 16, "01")
+    async with server.listening(), rig.working(server.url):
+        await rig.ended(await rig.submit("traced", trace=trace))
+        await rig.ended(await rig.submit("another", trace=new_trace()))
+        await rig.ended(await rig.submit("untraced"))
+    sent = [(name_of(one), one.headers.get("traceparent")) for one in server.asked]
+    steps = [read_trace(told or "") for name, told in sent if name == "traced"]
+    assert [(step.trace_id, step.flags) for step in steps if step] == [("a" * 32, "01")] * 2
+    assert len({step.span_id for step in steps if step} | {trace.span_id}) == 3
+    [another] = [told for name, told in sent if name == "another"]
+    assert another is not None
+    assert "a" * 32 not in another
+    assert [told for name, told in sent if name == "untraced"] == [None]
 
 
 async def test_while_the_upstream_is_down_nothing_is_delivered_and_nobody_serves(rig: Rig) -> None:

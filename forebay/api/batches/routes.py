@@ -15,6 +15,7 @@ from forebay.api.batches.forms import batch_object
 from forebay.api.chat_form import Metadata, json_object
 from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.files.routes import expiry_s, page_of
+from forebay.api.middleware.body_limit import read_parsed
 from forebay.api.route_docs import json_body
 from forebay.api.sampling_form import StrictForm, refusal
 from forebay.api.services import Services
@@ -47,7 +48,7 @@ class BatchForm(StrictForm):
 @router.post("", openapi_extra=json_body(BatchForm))
 async def create_batch(request: Request, services: ServicesOf, caller: CallerOf) -> dict[str, Any]:
     """Have every request of an uploaded file answered, behind everyone who waits for an answer."""
-    form = _form(await request.body())
+    form, _ = await read_parsed(request, _form)
     now = int(time.time())
     wanted = form.output_expires_after
     ttl_s = LONGEST_TTL_S

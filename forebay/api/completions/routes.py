@@ -16,7 +16,7 @@ from forebay.api.completions.form import CompletionForm, completion_asks, comple
 from forebay.api.completions.objects import TextChunks, text_completion
 from forebay.api.dependencies import CallerOf, OpenDoor
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError
-from forebay.api.middleware.body_limit import let_go, read_body
+from forebay.api.middleware.body_limit import let_go, read_parsed
 from forebay.api.preferences import KEY_HEADER, TASK_HEADER, idempotency_of
 from forebay.api.reuse import cache_wishes
 from forebay.api.route_docs import header_fields, json_body
@@ -33,15 +33,15 @@ _DOCS = {**json_body(CompletionForm), "parameters": header_fields(KEY_HEADER)}
 async def completions(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
     """Go on with a text. No chat template is put around it, and it has no pictures."""
     arrived = time.monotonic()
-    body = await read_body(request)
-    form = completion_form(json_object(body))
+    raw, body = await read_parsed(request, json_object)
+    form = completion_form(raw)
     cache, given = cache_wishes(request.headers), idempotency_of(request, [body])
     asks = [
         replace(ask, cache=cache, idempotency=_of_prompt(given, at))
         for at, ask in enumerate(await completion_asks(form, services.settings))
     ]
     task_ids = [one.task_id for one in await submit_all(services, asks, caller)]
-    del body, asks
+    del raw, body, asks
     let_go(request)
     headers, lasting = {TASK_HEADER: ", ".join(task_ids)}, given is not None
     if form.stream:

@@ -6,28 +6,23 @@ were: a second delivery cuts the same text into other pieces. Numbers rise, with
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, Final
 
 from forebay.api import sse
 from forebay.api.answers import ShownAnswer
-from forebay.api.chat_objects import logprobs_object
 from forebay.api.error_forms import told_to_clients
-from forebay.api.responses.objects import (
-    item_id,
-    message_item,
-    response_object,
-    text_part,
-)
+from forebay.api.responses.objects import response_object
+from forebay.api.responses.output import Output, Step
+from forebay.api.responses.tools_form import use_of
 from forebay.api.services import Services
 from forebay.core.errors import AnswerChangedError, ForebayError, TaskNotFoundError
 from forebay.core.events import Piece
 from forebay.queue.ports import StreamEntry, StreamKind, TaskRecord
 from forebay.queue.responses import ResponseRecord
 
-_CREATED, _QUEUED, _BEGUN, _ITEM, _PART = range(5)
+_CREATED, _QUEUED, _BEGUN = range(3)
 NOTHING: Final = -1
 """The number before the first."""
 
@@ -68,10 +63,9 @@ class _Story:
         self._kept = kept
         self._after = after
         self._number = NOTHING
-        self._item = item_id(record.task_id)
+        self._output = Output(record.task_id, use_of(kept.terms))
         self._answer = ShownAnswer()
         self._text = ""
-        self._held: Piece | None = None  # log-probabilities of tokens that have no text yet
 
     def opening(self) -> Iterator[bytes]:
         """It was made, and may wait."""
@@ -106,15 +100,9 @@ class _Story:
         if rest := record.text[len(self._text) :]:  # of an answer that was there already
             yield from self._delta(Piece(0, rest))
         whole = response_object(record, self._kept.terms)
-        part, status = text_part(record), whole["status"]
-        place = self._place()
-        number = _PART + len(self._text)
-        done = {"text": part["text"], "logprobs": part["logprobs"]}
-        yield from self._event(number + 1, "response.output_text.done", **place, **done)
-        yield from self._event(number + 2, "response.content_part.done", **place, part=part)
-        item = message_item(record.task_id, status, part)
-        yield from self._event(number + 3, "response.output_item.done", output_index=0, item=item)
-        yield from self._event(number + 4, f"response.{status}", response=whole)
+        yield from self._tell(self._output.finish(whole["status"]))
+        number, name = self._number + 1, f"response.{whole['status']}"
+        yield from self._event(number, name, {"response": whole})
 
     def broken(self, error: ForebayError) -> bytes:
         """Tell that the stream ends before the response does."""
@@ -129,37 +117,27 @@ class _Story:
         if self._number >= _BEGUN:
             return
         yield from self._of_response(_BEGUN, "response.in_progress", "in_progress")
-        item = message_item(self.record.task_id, "in_progress")
-        yield from self._event(_ITEM, "response.output_item.added", output_index=0, item=item)
-        yield from self._event(
-            _PART, "response.content_part.added", **self._place(), part=text_part()
-        )
+        yield from self._tell(self._output.begin())
 
     def _delta(self, piece: Piece) -> Iterator[bytes]:
-        if self._held is not None:
-            piece = replace(piece, logprobs=self._held.logprobs + piece.logprobs)
-        self._held = None if piece.text else piece
-        if not piece.text:
-            return
-        seen = max(0, self._after - _PART - len(self._text))  # of this piece, by who comes back
         self._text += piece.text
-        told = logprobs_object(() if seen else piece.logprobs)
-        yield from self._event(
-            _PART + len(self._text),
-            "response.output_text.delta",
-            **self._place(),
-            delta=piece.text[seen:],
-            logprobs=told["content"] if told else [],
-        )
+        yield from self._tell(self._output.feed(piece.text, piece.logprobs))
 
-    def _place(self) -> dict[str, Any]:
-        return {"item_id": self._item, "output_index": 0, "content_index": 0}
+    def _tell(self, steps: Iterable[Step]) -> Iterator[bytes]:
+        for step in steps:
+            seen = max(0, self._after - self._number)  # of this text, by who comes back
+            fields = step.fields
+            if step.delta is not None:
+                fields = {**fields, "delta": step.delta[seen:]}
+                if seen and "logprobs" in fields:
+                    fields["logprobs"] = []
+            yield from self._event(self._number + step.length, step.name, fields)
 
     def _of_response(self, number: int, name: str, status: str) -> Iterator[bytes]:
         told = response_object(self.record, self._kept.terms, status=status)
-        yield from self._event(number, name, response=told)
+        yield from self._event(number, name, {"response": told})
 
-    def _event(self, number: int, name: str, **fields: Any) -> Iterator[bytes]:
+    def _event(self, number: int, name: str, fields: dict[str, Any]) -> Iterator[bytes]:
         self._number = number
         if number > self._after:
             yield sse.event({"type": name, "sequence_number": number, **fields}, name=name)

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from forebay.api.chat_fields import refuse_unsupported
-from forebay.api.chat_form import LOW_DETAIL_SIDE, MOST_MESSAGES, MOST_PARTS, Metadata
-from forebay.api.data_url import picture_in
-from forebay.api.intake import Ask, RawPicture, Turn
-from forebay.api.picture_urls import PictureUrl
+from forebay.api.chat_form import MOST_MESSAGES, Metadata
+from forebay.api.intake import Ask, Turn
+from forebay.api.responses.conversation import conversation
+from forebay.api.responses.input_form import InputItem
+from forebay.api.responses.tools_form import ResponseOffer, offer_terms, response_tools
 from forebay.api.sampling_form import (
     MOST_TOP_LOGPROBS,
     JsonSchemaFormat,
@@ -24,6 +25,7 @@ from forebay.api.sampling_form import (
     sampling_params,
 )
 from forebay.api.services import DoorSettings
+from forebay.api.tools_form import check_tools
 from forebay.core.errors import InvalidConstraintError, InvalidRequestError
 from forebay.core.request import Role, SamplingParams
 
@@ -31,44 +33,6 @@ LONGEST_INSTRUCTIONS: Final = 65_536
 """Characters. A response repeats them, so they are kept with it."""
 
 LOGPROBS: Final = "message.output_text.logprobs"
-
-
-class InputText(StrictForm):
-    """A piece of text."""
-
-    type: Literal["input_text"]
-    text: str
-
-
-class OutputText(StrictForm):
-    """A piece of an earlier answer, as a client echoes it."""
-
-    type: Literal["output_text"]
-    text: str
-    annotations: list[Any] | None = Field(default=None, max_length=0)
-    logprobs: list[Any] | None = None
-
-
-class InputImage(StrictForm):
-    """A picture: a data URL, plain base64, or a URL where these are fetched."""
-
-    type: Literal["input_image"]
-    image_url: str
-    detail: Literal["auto", "low", "high"] | None = None
-    file_id: None = None
-
-
-InputContent = InputText | OutputText | InputImage
-
-
-class InputMessage(StrictForm):
-    """One turn, or an earlier answer's item."""
-
-    type: Literal["message"] | None = None
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[InputContent], Field(max_length=MOST_PARTS, fail_fast=True)]
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
 class TextFormat(StrictForm):
@@ -94,15 +58,13 @@ class ResponseStreamOptions(StrictForm):
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponseForm(StrictForm):
+class ResponseForm(ResponseOffer):
     """The fields that are honoured."""
 
     model: str
     input: (
         str
-        | Annotated[
-            list[InputMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
-        ]
+        | Annotated[list[InputItem], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
     )
     instructions: str | None = Field(default=None, max_length=LONGEST_INSTRUCTIONS)
     max_output_tokens: int | None = Field(default=None, ge=1)
@@ -139,6 +101,10 @@ def response_form(raw: Mapping[str, Any]) -> ResponseForm:
         raise InvalidRequestError(
             "a response in the background is stored: leave store out", param="store"
         )
+    if form.tools and form.include:
+        raise InvalidRequestError(
+            f'"{LOGPROBS}" does not go with tools: their calls have no text', param="include"
+        )
     if form.top_logprobs is not None and not form.include:
         raise InvalidRequestError(f'top_logprobs needs "{LOGPROBS}" in include', param="include")
     return form
@@ -150,11 +116,15 @@ async def response_ask(form: ResponseForm, settings: DoorSettings) -> Ask:
     Raises:
         InvalidRequestError, InvalidConstraintError: naming the field, and what it may be.
     """
+    sampling, use = await _sampling(form, settings), response_tools(form)
+    if use is not None:
+        await check_tools(use, sampling)
     return Ask(
         turns=_turns(form),
-        sampling=await _sampling(form, settings),
+        sampling=sampling,
         model=form.model,
         metadata=form.metadata or {},
+        tools=use,
     )
 
 
@@ -167,18 +137,16 @@ def terms_of(form: ResponseForm, sampling: SamplingParams) -> dict[str, Any]:
         "max_output_tokens": form.max_output_tokens,
         "max_tool_calls": None,
         "metadata": form.metadata or {},
-        "parallel_tool_calls": True,
         "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
         "store": form.stored,
         "temperature": sampling.temperature,
         "text": {"format": wanted.model_dump(by_alias=True, exclude_none=True)},
-        "tool_choice": "none",
-        "tools": [],
         "top_logprobs": sampling.logprobs or 0,
         "top_p": sampling.top_p,
         "truncation": "disabled",
+        **offer_terms(form),
     }
 
 
@@ -222,24 +190,4 @@ def _turns(form: ResponseForm) -> tuple[Turn, ...]:
     first = [] if form.instructions is None else [Turn(Role.SYSTEM, (form.instructions,))]
     if isinstance(form.input, str):
         return (*first, Turn(Role.USER, (form.input,)))
-    return (*first, *(_turn(message, at) for at, message in enumerate(form.input)))
-
-
-def _turn(message: InputMessage, index: int) -> Turn:
-    role = Role.SYSTEM if message.role == "developer" else Role(message.role)
-    if isinstance(message.content, str):
-        return Turn(role, (message.content,))
-    parts = (
-        _part(part, role, f"input.{index}.content.{at}") for at, part in enumerate(message.content)
-    )
-    return Turn(role, tuple(parts))
-
-
-def _part(part: InputContent, role: Role, param: str) -> str | RawPicture | PictureUrl:
-    if not isinstance(part, InputImage):
-        return part.text
-    param = f"{param}.image_url"
-    if role is not Role.USER:
-        raise InvalidRequestError("only a user's message may hold a picture", param=param)
-    side = LOW_DETAIL_SIDE if part.detail == "low" else None
-    return picture_in(part.image_url, param, side=side)
+    return (*first, *conversation(form.input))

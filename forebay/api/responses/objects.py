@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from forebay.api.answers import failure_of
-from forebay.api.chat_objects import logprobs_object
+from forebay.api.responses.output import whole_output
+from forebay.api.responses.tools_form import use_of
 from forebay.api.usage import usage_object
 from forebay.core.lifecycle import State
-from forebay.core.request import TaskId
 from forebay.queue.ports import TaskRecord
 from forebay.queue.responses import PREFIX
 
@@ -32,38 +32,16 @@ def response_object(
         "error": _error(record) if status == "failed" else None,
         "incomplete_details": _incomplete(record) if status == "incomplete" else None,
         "model": record.model,
-        "output": [message_item(record.task_id, status, text_part(record))] if answered else [],
+        "output": _output(record, terms, status) if answered else [],
         "usage": _usage(record) if answered else None,
         "user": None,
         **terms,
     }
 
 
-def message_item(task_id: TaskId, status: str, *content: dict[str, Any]) -> dict[str, Any]:
-    """Return the one item of the output."""
-    return {
-        "id": item_id(task_id),
-        "type": "message",
-        "status": status,
-        "role": "assistant",
-        "content": list(content),
-    }
-
-
-def item_id(task_id: TaskId) -> str:
-    """Return the id of the output's one item."""
-    return f"msg_{task_id}"
-
-
-def text_part(record: TaskRecord | None = None) -> dict[str, Any]:
-    """Return the item's one part; empty without a record."""
-    told = logprobs_object(record.logprobs) if record else None
-    return {
-        "type": "output_text",
-        "text": (record.text or "") if record else "",
-        "annotations": [],
-        "logprobs": told["content"] if told else [],
-    }
+def _output(record: TaskRecord, terms: Mapping[str, Any], status: str) -> list[dict[str, Any]]:
+    text, use = record.text or "", use_of(terms)
+    return whole_output(record.task_id, use, text, record.logprobs, status)
 
 
 def _status(record: TaskRecord) -> str:

@@ -16,8 +16,7 @@ from forebay.api.chat_form import json_object
 from forebay.api.dependencies import CallerOf, OpenDoor, ServicesOf
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError
 from forebay.api.intake import submit
-from forebay.api.middleware.body_limit import let_go, read_body
-from forebay.api.parsing import parsed
+from forebay.api.middleware.body_limit import let_go, read_parsed
 from forebay.api.preferences import KEY_HEADER, TASK_HEADER, idempotency_of
 from forebay.api.responses.events import NOTHING, response_events
 from forebay.api.responses.form import (
@@ -74,8 +73,8 @@ async def create_response(request: Request, services: OpenDoor, caller: CallerOf
 
 async def _take(request: Request, services: Services, caller: Caller) -> _Asked:
     """Submit what is asked; nothing of the body is kept."""
-    body = await read_body(request)
-    form = response_form(await parsed(json_object, body))
+    raw, body = await read_parsed(request, json_object)
+    form = response_form(raw)
     idempotency = idempotency_of(request, [body])
     ask = await response_ask(form, services.settings)
     ask = replace(

@@ -26,6 +26,7 @@ from forebay.core.events import (
 )
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, SamplingParams, TaskId, Terms
+from forebay.core.trace import Trace
 from forebay.engine.errors import EngineBrokenError
 from forebay.engine.upstream.answer import AnswerReader, Delta
 from forebay.engine.upstream.faults import (
@@ -53,13 +54,14 @@ TRAILER_S: Final = 5.0
 class Call:
     """A request ready to be sent. ``body``: JSON. ``tools``: it offers functions.
 
-    ``deadline``: on the clock of ``time.monotonic``, in seconds.
+    ``deadline``: on the clock of ``time.monotonic``, in seconds. ``trace``: for the server.
     """
 
     body: bytes
     sampling: SamplingParams
     deadline: float = math.inf
     tools: bool = False
+    trace: Trace | None = None
 
 
 class UpstreamEngine:
@@ -137,7 +139,7 @@ class UpstreamEngine:
         """
         del run
         body = await asyncio.to_thread(request_body, self._model, request, images)
-        return Call(body, request.sampling, terms.deadline, tools=request.tools is not None)
+        return Call(body, request.sampling, terms.deadline, request.tools is not None, terms.trace)
 
     def add(self, run: TaskId, prepared: Call) -> None:
         """Send a request; whatever comes of it is an event."""
@@ -255,7 +257,7 @@ class UpstreamEngine:
         """
         until: float | None = None
         try:
-            async with aclosing(self._transport.chat(call.body)) as chunks:
+            async with aclosing(self._transport.chat(call.body, call.trace)) as chunks:
                 while not reader.done:
                     async with asyncio.timeout_at(until):
                         chunk = await anext(chunks, b"")

@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from forebay.core.trace import Trace
 from forebay.engine.upstream.faults import (
     BrokenOffError,
     UnreachableError,
@@ -134,13 +135,16 @@ class Transport:
             f"it has {len(names)} models ({listed}): set upstream_model to one of them",
         )
 
-    async def chat(self, body: bytes) -> AsyncGenerator[bytes]:
+    async def chat(self, body: bytes, trace: Trace | None = None) -> AsyncGenerator[bytes]:
         """Post a streamed chat completion and yield the stream's bytes as they come.
 
         Leaving the generator closes the connection, which ends the work upstream.
+        ``trace``: what the request belongs to; each sending is a step of its own.
         """
         url = f"{self.address.api}/chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if trace is not None:
+            headers["traceparent"] = str(trace.child())
         try:
             async with self._client.stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != httpx.codes.OK:
