@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse
 from forebay.api.answers import elapsed_ms, failure_of
 from forebay.api.dependencies import CallerOf, ServicesOf, caller_of, open_door, services_of
 from forebay.api.intake import Ask, RawPicture, Turn, submit
-from forebay.api.middleware.body_limit import hold_files
 from forebay.api.own_tasks import own_task
 from forebay.api.plain_route import PlainRoute
 from forebay.api.priorities import read_priority

@@ -1,39 +1,34 @@
 """A multipart form that is held in memory whole: one picture and a few texts.
 
-The framework's reader calls back for every line and copies every file into a spool. Here the body,
-which is bounded and counted, is cut at its boundary. Sources: RFC 2046, 5.1; RFC 7578.
+The framework copies every file into a spool, piece by piece and through a thread. Here its reader
+of such forms is given the whole body, which is bounded and counted.
 """
 
 from __future__ import annotations
 
 import codecs
-import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import Request
-from python_multipart.multipart import parse_options_header
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
-from forebay.api.middleware.body_limit import read_body
+from forebay.api.middleware.body_limit import hold_copy, read_body
 from forebay.api.parsing import parsed
 from forebay.core.errors import InvalidRequestError
 
-MOST_HEADER_BYTES: Final = 2**13
-"""Of one part."""
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MOST_HEADER_BYTES: Final = 2**12
+"""Of one line."""
 
 MOST_TEXT_BYTES: Final = 2**20
 """Of one field."""
 
 _MOST_BOUNDARY: Final = 256
 """RFC 2046 allows 70 characters."""
-
-_USUAL: Final = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_,./:=?-]+)")
-_PLAIN: Final = re.compile(
-    rb'form-data; name="([^"\\;]*)"(?:; filename="([^"\\;]*)")?', re.IGNORECASE
-)
-"""How nearly every client writes it; else the framework's reader of such lines is asked."""
-
-_PADDING: Final = b" \t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,83 +61,95 @@ async def read_upload(request: Request, bounds: FormBounds) -> UploadForm:
         InvalidRequestError: the form is damaged, or has more than ``bounds``.
     """
     said = request.headers.get("Content-Type", "")
-    if usual := _USUAL.fullmatch(said):
-        boundary, charset = usual[1].encode("latin-1"), "utf-8"
-    else:
-        kind, options = parse_options_header(said)
-        if kind != b"multipart/form-data":
-            return UploadForm()
-        boundary = options.get(b"boundary", b"")
-        charset = _charset(options.get(b"charset", b"utf-8"))
+    kind, options = parse_options_header(said)
+    if kind != b"multipart/form-data":
+        return UploadForm()
+    boundary = options.get(b"boundary", b"")
+    charset = _charset(options.get(b"charset", b"utf-8"))
     if not 0 < len(boundary) <= _MOST_BOUNDARY:
         raise InvalidRequestError("the multipart form has no boundary that can be used")
     body = await read_body(request)
+    hold_copy(request, len(body))
     return await parsed(lambda whole: cut(whole, boundary, bounds, charset), body)
 
 
 def cut(body: bytes, boundary: bytes, bounds: FormBounds, charset: str = "utf-8") -> UploadForm:
     """Return the fields of a whole body. Raises as ``read_upload``."""
-    mark = b"--" + boundary
-    at = _after_mark(body, _first(body, mark), mark)
-    items: list[tuple[str, str | bytes]] = []
-    files = 0
-    ending = b"\r\n" + mark
-    while at >= 0:
-        name, is_file, start = _head(body, at, charset)
-        end = body.find(ending, start)
-        if end < 0:
-            raise _damaged("a part has no end")
-        content = body[start:end]
-        files += is_file
-        if files > bounds.files or len(items) + 1 - files > bounds.texts:
-            raise _damaged(f"at most {bounds.files} files and {bounds.texts} texts are taken")
-        items.append((name, content if is_file else _text(content, charset)))
-        at = _after_mark(body, end + 2, mark)
-    return UploadForm(tuple(items))
+    parts = _Parts(bounds, charset)
+    try:
+        reader = MultipartParser(boundary, parts.callbacks(), max_header_size=MOST_HEADER_BYTES)
+        reader.write(body)
+        reader.finalize()
+    except FormParserError as error:
+        raise _damaged(str(error)) from error
+    if not parts.ended:
+        raise _damaged("it has no end")
+    return UploadForm(tuple(parts.items))
 
 
-def _first(body: bytes, mark: bytes) -> int:
-    """Return where the first part's mark is: at the beginning, or of a line after a preamble."""
-    if body.startswith(mark):
-        return 0
-    at = body.find(b"\r\n" + mark)
-    if at < 0:
-        raise _damaged("its boundary does not occur")
-    return at + 2
+class _Parts:
+    """The parts of a form as its reader comes upon them."""
 
+    def __init__(self, bounds: FormBounds, charset: str) -> None:
+        self.items: list[tuple[str, str | bytes]] = []
+        self.ended = False
+        self._bounds = bounds
+        self._charset = charset
+        self._files = 0
+        self._begin()
 
-def _after_mark(body: bytes, at: int, mark: bytes) -> int:
-    """Return where the part after the mark at ``at`` begins; -1 after the last one."""
-    at += len(mark)
-    if body.startswith(b"--", at):
-        return -1
-    while body[at : at + 1] in (b" ", b"\t"):
-        at += 1
-    if not body.startswith(b"\r\n", at):
-        raise _damaged("a boundary does not end its line")
-    return at + 2
+    def callbacks(self) -> MultipartCallbacks:
+        """Return what the reader calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._value,
+            "on_header_end": self._header,
+            "on_headers_finished": self._named,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
 
+    def _begin(self) -> None:
+        self._name, self._is_file = "", False
+        self._disposition = self._header_name = self._header_value = b""
+        self._content: list[bytes] = []
 
-def _head(body: bytes, at: int, charset: str) -> tuple[str, bool, int]:
-    """Return a part's name, whether it is a file, and where its content begins."""
-    end = body.find(b"\r\n\r\n", at, at + MOST_HEADER_BYTES)
-    if end < 0:
-        raise _damaged("the headers of a part have no end, or are too long")
-    for line in body[at:end].split(b"\r\n"):
-        field, _, value = line.partition(b":")
-        if field.strip(_PADDING).lower() == b"content-disposition":
-            name, is_file = _disposition(value.strip(_PADDING))
-            return _decoded(name, charset), is_file, end + 4
-    raise _damaged("a part has no Content-Disposition")
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
 
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
 
-def _disposition(value: bytes) -> tuple[bytes, bool]:
-    if plain := _PLAIN.fullmatch(value):
-        return plain[1], plain[2] is not None
-    _, options = parse_options_header(value)
-    if b"name" not in options:
-        raise _damaged('the Content-Disposition header of a part has no "name"')
-    return options[b"name"], b"filename" in options
+    def _header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _named(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise _damaged('a part has no Content-Disposition with a "name"')
+        self._name, self._is_file = (
+            _decoded(options[b"name"], self._charset),
+            b"filename" in options,
+        )
+        self._files += self._is_file
+        texts = len(self.items) + 1 - self._files
+        if self._files > self._bounds.files or texts > self._bounds.texts:
+            most = self._bounds
+            raise _damaged(f"at most {most.files} files and {most.texts} texts are taken")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        content = b"".join(self._content)
+        self.items.append((self._name, content if self._is_file else _text(content, self._charset)))
+
+    def _finish(self) -> None:
+        self.ended = True
 
 
 def _text(content: bytes, charset: str) -> str:

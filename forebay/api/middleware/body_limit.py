@@ -140,6 +140,11 @@ async def read_parsed(request: Request, parse: Callable[[bytes], T]) -> tuple[T,
     return read, body
 
 
+def hold_copy(request: Request, size: int) -> None:
+    """Hold so many bytes more. Raises DoorFullError as ``hold_files``."""
+    _hold_of(request).grow_by_copies(size)
+
+
 def hold_files(request: Request, form: FormData, *, digested: bool) -> None:
     """Hold what is made of a form's files when they are read: contents beside what is in memory.
 
