@@ -31,6 +31,8 @@ from forebay.config_access import AccessSettings
 from forebay.config_alerts import AlertSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
+from forebay.config_telemetry import TelemetrySettings, read_headers
+from forebay.ops.telemetry import TelemetryTerms
 from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
 from forebay.queue.address import Login, ServerAddress, Tls, parse_address
@@ -59,7 +61,7 @@ def default_data_dir() -> Path:
     return base / "forebay"
 
 
-class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings):
+class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings, TelemetrySettings):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
     model_config = SettingsConfigDict(
@@ -523,6 +525,14 @@ class Settings(AccessSettings, FetchSettings, ConnectionSettings, AlertSettings)
         except AccessSetupError as error:
             raise SettingsError(f"{name}_file: {error}") from error
 
+    def telemetry(self) -> TelemetryTerms:
+        """Return where traces and metrics go. Raises SettingsError for headers that are none."""
+        try:
+            headers = read_headers(self.secret_of("otlp_headers") or "")
+        except ValueError as error:
+            raise SettingsError(f"otlp_headers: {error}") from error
+        return TelemetryTerms(self.otlp_endpoint, headers, self.otlp_metrics_s, self.otlp_sample)
+
     def check_door(self) -> None:
         """Raise SettingsError where a door opened by these settings would let the wrong ones in."""
         if fault := self.door_fault(self.host):
@@ -623,6 +633,7 @@ _UNTOLD = frozenset(
         "alert_slack_url",
         "alert_webhook_url",
         "alert_webhook_secret",
+        "otlp_headers",
         "alert_smtp_password",
         "settings",
     }

@@ -34,6 +34,7 @@ PARTS: Final = (
     "told.lua",
     "access.lua",
     "alerts.lua",
+    "measures.lua",
     "door.lua",
     "turns.lua",
     "worker.lua",

@@ -12,7 +12,10 @@ from forebay.queue.ports import Fence
 
 
 class LeaseRow(NamedTuple):
-    """One lease of a claim; ``left_ms`` to the deadline, negative: there is none."""
+    """One lease of a claim; ``left_ms`` to the deadline, negative: there is none.
+
+    ``age_ms``: since the task arrived. ``waited_ms``: since then, or since it last came back.
+    """
 
     task_id: TaskId
     fence: Fence
@@ -20,6 +23,8 @@ class LeaseRow(NamedTuple):
     cost: int
     priority: int
     left_ms: int
+    age_ms: int
+    waited_ms: int
     request: str
 
 
@@ -90,13 +95,16 @@ class WorkerLibrary(Functions):
 
 
 def _lease(numbers: str, request: str) -> LeaseRow:
-    task_id, fence, deliveries, cost, priority, left_ms = numbers.split(" ")
+    task_id, *others = numbers.split(" ")
+    fence, deliveries, cost, priority, left_ms, age_ms, waited_ms = map(int, others)
     return LeaseRow(
         TaskId(task_id),
-        Fence(int(fence)),
-        int(deliveries),
-        int(cost),
-        int(priority),
-        int(left_ms),
+        Fence(fence),
+        deliveries,
+        cost,
+        priority,
+        left_ms,
+        age_ms,
+        waited_ms,
         request,
     )

@@ -177,7 +177,11 @@ class Glimpse:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task in a worker's hands until the lease expires or is renewed by a heartbeat."""
+    """A task in a worker's hands until the lease expires or is renewed by a heartbeat.
+
+    ``age_s``: how long ago it arrived, by the queue's clock. ``waited_s``: for how long it waited
+    for this lease; less than its age where it came back from another worker.
+    """
 
     task_id: TaskId
     fence: Fence
@@ -186,6 +190,8 @@ class Lease:
     deliveries: int
     terms: Terms = field(default_factory=Terms)
     trace: Trace | None = None
+    age_s: float = 0.0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

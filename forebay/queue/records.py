@@ -69,6 +69,8 @@ def to_lease(row: LeaseRow) -> Lease | None:
         deliveries=row.deliveries,
         terms=terms,
         trace=trace,
+        age_s=row.age_ms / 1000,
+        waited_s=row.waited_ms / 1000,
     )
 
 

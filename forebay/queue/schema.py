@@ -58,6 +58,8 @@ KEY_NAMES: dict[str, str] = {
     "alert_log": "alert_log",  # STREAM: changes of alerts; the oldest is dropped
     "alert_reports": "alert_reports",  # HASH: API process -> what it measured last, JSON
     "silences": "silences",  # HASH: silence -> what, until when, why, whose, JSON
+    "measured": "measured",  # ZSET: process -> until when its metrics are told, ms
+    "measure": "measure:",  # STRING per process: its metrics, JSON (under access's hash tag)
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 

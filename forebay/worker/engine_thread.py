@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forebay.core.errors import ForebayError
-from forebay.core.events import EngineEvent, Failed
+from forebay.core.events import EngineEvent, Failed, StepStats
 from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.engine.errors import EngineBrokenError
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS
@@ -26,6 +26,11 @@ class StepOutput(Protocol):
     @property
     def events(self) -> Sequence[EngineEvent]:
         """What happened to the sequences, in order."""
+        ...
+
+    @property
+    def stats(self) -> StepStats:
+        """What the step did, and how long its parts took."""
         ...
 
 
@@ -88,14 +93,21 @@ class EngineThread:
     """An ``EnginePort`` that steps an engine while it has work.
 
     ``add`` and ``abort`` take effect before the next step. The inbox holds at most an add and an
-    abort for each lease. ``prepare`` runs in ``prepare_threads`` threads of its own.
+    abort for each lease. ``prepare`` runs in ``prepare_threads`` threads of its own. ``on_step`` is
+    told of every step, on the engine's thread.
     """
 
     ready = True
     accepting = True
 
-    def __init__(self, engine: SteppedEngine, prepare_threads: int = 2) -> None:
+    def __init__(
+        self,
+        engine: SteppedEngine,
+        prepare_threads: int = 2,
+        on_step: Callable[[StepStats], None] | None = None,
+    ) -> None:
         self._engine = engine
+        self._on_step = on_step
         self._preparers = ThreadPoolExecutor(prepare_threads, "prepare")
         self._inbox: deque[_Add | _Abort] = deque()
         self._changed = threading.Condition()
@@ -205,10 +217,15 @@ class EngineThread:
         self._steps, self._stepping = self._steps + 1, True
         try:
             refused = [event for command in commands if (event := self._obey(command))]
-            stepped = self._engine.step().events if self._engine.has_work else ()
-            return [*refused, *stepped]
+            return [*refused, *(self._step() if self._engine.has_work else ())]
         finally:
             self._stepping = False
+
+    def _step(self) -> Sequence[EngineEvent]:
+        output = self._engine.step()
+        if self._on_step is not None:
+            self._on_step(output.stats)
+        return output.events
 
     def _next_commands(self) -> list[_Add | _Abort] | None:
         """Return what was asked since the last step, waiting while idle; None at the end."""

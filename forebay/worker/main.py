@@ -17,7 +17,10 @@ from forebay.logs import configure_logs
 from forebay.ops.alerts.reporting import MachineReporter
 from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
+from forebay.ops.metrics_board import MetricsBoard
 from forebay.ops.resources import Machine
+from forebay.ops.telemetry import telemetry
+from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.ops.worker_status import (
     Phase,
     WorkerStatus,
@@ -30,6 +33,7 @@ from forebay.queue.opening import open_queue
 from forebay.worker.child import TELL_SIGNAL
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.exit_codes import ExitCode
+from forebay.worker.journal import Told
 from forebay.worker.signals import StopSignal
 from forebay.worker.watchdog import Watchdog
 from forebay.worker.worker import Worker, WorkerLimits
@@ -60,6 +64,7 @@ def run(settings: Settings, name: str) -> None:
     faulthandler.enable()
     faulthandler.register(TELL_SIGNAL)  # the supervisor's, before it ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
+    metrics = WorkerMetrics(settings.served_name, name)
     if settings.upstream_url is not None:
         engine: EnginePort = upstream_engine(settings)
         limits = upstream_limits(settings)
@@ -67,9 +72,9 @@ def run(settings: Settings, name: str) -> None:
         # the only way to torch: a worker in front of an upstream runs without it
         from forebay.worker.local import load  # noqa: PLC0415
 
-        engine, free_tokens = load(settings)
+        engine, free_tokens = load(settings, metrics)
         limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
-    uvloop.run(_work(settings, name, engine, limits))
+    uvloop.run(_work(settings, name, engine, limits, metrics))
 
 
 def upstream_engine(settings: Settings) -> UpstreamEngine:
@@ -102,14 +107,23 @@ def upstream_limits(settings: Settings) -> WorkerLimits:
     return worker_limits(settings, slots, slots * settings.upstream_context_tokens)
 
 
-async def _work(settings: Settings, name: str, engine: EnginePort, limits: WorkerLimits) -> None:
+async def _work(
+    settings: Settings,
+    name: str,
+    engine: EnginePort,
+    limits: WorkerLimits,
+    metrics: WorkerMetrics,
+) -> None:
     watchdog = Watchdog(lambda: engine.marks, settings.stall_s)
-    async with open_queue(
-        settings.queue_address(),
-        settings.queue_name,
-        settings.queue_limits(),
-        partitions=settings.queue_partitions,
-    ) as opened:
+    async with (
+        open_queue(
+            settings.queue_address(),
+            settings.queue_name,
+            settings.queue_limits(),
+            partitions=settings.queue_partitions,
+        ) as opened,
+        telemetry(settings.telemetry(), metrics, name) as spans,
+    ):
         reaped = await opened.queue.reap(name)
         if reaped:
             log.warning("reaped_own_leases", tasks=len(reaped))
@@ -121,13 +135,17 @@ async def _work(settings: Settings, name: str, engine: EnginePort, limits: Worke
             engine=engine,
             limits=limits,
             on_life=lambda one: _report(settings, _status_of(one, settings, watchdog)),
+            told=Told(metrics, spans),
         )
+        board = MetricsBoard(opened.access, settings.queue_name, metrics.registry, name)
         with StopSignal().listening() as stop, watchdog.watching():
-            async with _machine_reporter(settings, name, opened.access):
+            async with board, _machine_reporter(settings, name, opened.access, metrics):
                 await _run_unbroken(worker, stop)
 
 
-def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineReporter:
+def _machine_reporter(
+    settings: Settings, name: str, redis: Redis, metrics: WorkerMetrics
+) -> MachineReporter:
     """Return what tells the API how this machine is."""
     return MachineReporter(
         AlertStore(redis, settings.queue_name),
@@ -135,6 +153,7 @@ def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineRep
         Machine(settings.data_dir),
         f"{name}:{os.getpid()}",
         every_s=settings.alert_every_s,
+        book=metrics,
     )
 
 
@@ -161,6 +180,12 @@ def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> Worke
 
 
 def _status_of(worker: Worker, settings: Settings, watchdog: Watchdog) -> WorkerStatus:
+    worker.metrics.see_life(
+        worker.phase,
+        held=len(worker.held),
+        free_tokens=worker.held.free_tokens,
+        still_s=watchdog.engine_still_s,
+    )
     return WorkerStatus(
         name=worker.name,
         pid=os.getpid(),

@@ -14,6 +14,7 @@ import structlog
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.events import PhaseBegun, Piece, TokenDelta
 from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
+from forebay.worker.journal import Journal
 from forebay.worker.leases import HeldLeases, LeaseKey
 
 log = structlog.get_logger("forebay.worker")
@@ -76,6 +77,7 @@ class Publisher:
         *,
         abort: Callable[[LeaseKey], None],
         retry_s: float,
+        journal: Journal,
     ) -> None:
         self.tally = Tally()
         self._queue = queue
@@ -83,6 +85,7 @@ class Publisher:
         self._held = held
         self._abort = abort
         self._retry_s = retry_s
+        self._journal = journal
 
     async def append(self, news: Sequence[TokenDelta | PhaseBegun]) -> None:
         """Publish new text and phases, a task's joined, in one round trip.
@@ -106,11 +109,17 @@ class Publisher:
         """Store results. Storing again is safe: the fence makes the second one void."""
         if not outcomes:
             return
+        began = time.monotonic()
         stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
+        wrote_s = time.monotonic() - began
         for outcome in outcomes:
+            key = (outcome.task_id, outcome.fence)
             if outcome.task_id in stored:
                 self._count(outcome)
-            self._held.drop((outcome.task_id, outcome.fence))
+                self._journal.ended(outcome, wrote_s)
+            else:
+                self._journal.dropped(key, why="not_stored")
+            self._held.drop(key)
 
     async def release(self, keys: Sequence[LeaseKey], *, why: str) -> None:
         """Stop working on these tasks and give them back to the head of the queue."""
@@ -134,6 +143,7 @@ class Publisher:
                 continue
             trace_id = self._held.trace_id(key)
             log.info("lease_dropped", task_id=key[0], fence=key[1], trace_id=trace_id, why=why)
+            self._journal.dropped(key, why=why)
             if self._held.drop(key):
                 self._abort(key)
 
