@@ -38,6 +38,7 @@ from forebay.config import PACKAGE_FOLDER
 from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
+from forebay.ops.spans import NO_SPANS, Spans
 from forebay.queue.batches import RedisBatches
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.files import RedisFiles
@@ -88,6 +89,7 @@ async def open_door(
     batch_limits: BatchLimits | None = None,
     access: Access | None = None,
     alerts: AlertDesk | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -125,6 +127,7 @@ async def open_door(
             replacements=RedisReplacements(redis, "test"),
             access=access,
             alerts=alerts,
+            spans=spans,
         )
         async with (
             BatchRunner(services, desk),

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -28,7 +27,7 @@ pytestmark = [pytest.mark.slow, needs("prometheus"), pytest.mark.timeout(900)]
 
 ELSEWHERE = MachineReading(
     host="elsewhere", cpu_use=0.2, memory_use=0.3, disk_use=0.4, certificates={},
-    gpus=(GpuReading(index=0, use=0.5, memory_use=0.6, memory_used=2**33, temperature_c=60,
+    gpus=(GpuReading(0, 0.5, memory_used=2**33, memory_total=2**34, temperature_c=60,
                      power_w=200),),
 )  # fmt: skip
 """A worker's machine that has a GPU: what it says comes by the same way as every worker's."""
@@ -120,7 +119,7 @@ def under_load(stack: ServeProcess) -> Iterator[None]:
 def a_little_of_everything(http: httpx.Client, stack: ServeProcess, number: int) -> None:
     stack.submit(2, f"what is {number}")
     words = {"role": "user", "content": f"say {number}"}
-    chat = {"model": "m", "messages": [words], "max_tokens": 12, "temperature": 0}
+    chat = {"messages": [words], "max_tokens": 12, "temperature": 0}
     for stream in (True, False):  # the second is the first one's answer, kept
         with http.stream("POST", "/v1/chat/completions", json={**chat, "stream": stream}) as told:
             told.read()

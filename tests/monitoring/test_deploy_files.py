@@ -43,7 +43,9 @@ def test_alertmanager_takes_its_file_and_sends_each_severity_to_somebody() -> No
 
 def test_alertmanagers_file_names_only_rules_that_there_are() -> None:
     text = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8")
-    named = {one for found in re.findall(r'alertname=~?"([\w|]+)"', text) for one in found.split("|")}
+    named = {
+        one for found in re.findall(r'alertname=~?"([\w|]+)"', text) for one in found.split("|")
+    }
     assert named
     assert named <= {one.name for one in RULES}
 

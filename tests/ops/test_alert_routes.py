@@ -212,7 +212,9 @@ async def test_an_api_judges_by_itself_and_pushes_what_it_finds(
     assert "forebay_memory_use_ratio{" in metrics
     assert re.search(r'^forebay_alerts_firing\{process="[^"]+"\} 1\.0$', metrics, re.MULTILINE)
     assert 'forebay_alert_pushes_total{channel="webhook",outcome="sent",' in metrics
-    judged = re.search(r"^forebay_alerts_judged_timestamp_seconds\{.*\} (\S+)$", metrics, re.MULTILINE)
+    judged = re.search(
+        r"^forebay_alerts_judged_timestamp_seconds\{.*\} (\S+)$", metrics, re.MULTILINE
+    )
     assert judged is not None
     assert abs(float(judged[1]) - time.time()) < 300
 
