@@ -36,5 +36,8 @@ class Course:
 def course_phases(course: Course, end: float) -> list[tuple[State, float, float]]:
     """Return each phase that a delivery came to in the engine, with its begin and its end."""
     found = sorted(course.phases.items(), key=lambda one: one[1])
-    ends = [*(at for _, at in found[1:]), end]
-    return [(phase, at, until) for (phase, at), until in zip(found, ends, strict=True)]
+    ends = [at for _, at in found[1:]]
+    return [
+        (phase, at, until)
+        for (phase, at), until in zip(found, [*ends, end], strict=False)  # none: no phase begun
+    ]

@@ -16,6 +16,12 @@ from forebay.worker.delivery_spans import delivery_spans
 from forebay.worker.leases import HeldLeases, LeaseKey, key_of
 
 FIRST, AGAIN = "first", "again"
+RETURNED = "returned"
+REASONS = frozenset(
+    {"lost", "stale_fence", "append_failed", "not_stored", "delivered_again"}
+    | {"drain", "drain_deadline"}
+)
+"""In metrics. The other reasons are an engine's words, of which there may be any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class Journal:
         """Note that a delivery ended here without a result."""
         course = self._courses.pop(key, None)
         if course is not None:
-            self._metrics.dropped.labels(why).inc()
+            self._metrics.dropped.labels(why if why in REASONS else RETURNED).inc()
             self._show(course, self._now(), None, why)
 
     def _show(self, course: Course, now: float, wrote_s: float | None, error: str) -> None:

@@ -21,7 +21,7 @@ from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.queue.blobs import FolderBlobs
 from forebay.worker.journal import Told
 from tests.admission.pictures import picture
-from tests.api.door import Door, data_url, open_door
+from tests.api.door import MODEL, Door, data_url, open_door
 from tests.api.engine_rig import answering
 from tests.checkpoints import TINY, write_checkpoint
 from tests.ops.otlp_collector import Collector, SeenSpan, collecting
@@ -44,15 +44,20 @@ class StumblingBlobs(FolderBlobs):
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    folder = write_checkpoint(tmp_path_factory.mktemp("model"), replace(TINY, stop_tokens=()))
-    return Engine.from_folder(folder, limits=EngineLimits(max_running=4), device="cpu")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"), replace(TINY, stop_tokens=()))
+
+
+@pytest.fixture
+def engine(checkpoint: Path) -> Engine:
+    return Engine.from_folder(checkpoint, limits=EngineLimits(max_running=4), device="cpu")
 
 
 async def ask(door: Door, flags: str = "01", **more: object) -> None:
     image = {"type": "image_url", "image_url": {"url": data_url(picture(size=(60, 80)))}}
     words = {"type": "text", "text": "what is it"}
-    asked = {"messages": [{"role": "user", "content": [image, words]}], "max_tokens": 6, **more}
+    message = {"role": "user", "content": [image, words]}
+    asked = {"model": MODEL, "messages": [message], "max_tokens": 6, **more}
     given = {"traceparent": f"00-{TRACE}-{CALLER}-{flags}"}
     async with door.http.stream(
         "POST", "/v1/chat/completions", json=asked, headers=given

@@ -119,7 +119,7 @@ def under_load(stack: ServeProcess) -> Iterator[None]:
 def a_little_of_everything(http: httpx.Client, stack: ServeProcess, number: int) -> None:
     stack.submit(2, f"what is {number}")
     words = {"role": "user", "content": f"say {number}"}
-    chat = {"messages": [words], "max_tokens": 12, "temperature": 0}
+    chat = {"model": "glm-4v-flash", "messages": [words], "max_tokens": 12, "temperature": 0}
     for stream in (True, False):  # the second is the first one's answer, kept
         with http.stream("POST", "/v1/chat/completions", json={**chat, "stream": stream}) as told:
             told.read()

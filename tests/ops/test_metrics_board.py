@@ -128,7 +128,7 @@ async def test_a_process_that_is_silent_is_shown_no_more(
     monkeypatch.undo()
     _, asked = door(redis, "api-a")
     async with asyncio.timeout(30):
-        while processes(read(await asked.render())) != {"api-a"}:
+        while processes(read(await asked.render())) != {"api-a"}:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -20,13 +20,14 @@ from forebay.ops.telemetry import TelemetryTerms, telemetry
 from forebay.ops.worker_metrics import WorkerMetrics
 from tests.ops.otlp_collector import Collector, collecting
 
+PARENT = "00f067aa0ba902b7"
 ORIGIN = Origin("forebay", "1.2", "worker-0", since_ns=1_000)
 
 
 def spans(count: int) -> list[Span]:
     now = time.time()
     return [
-        Span(f"s{at}", new_trace(sampled=True), "00f067aa0ba902b7", now, now + 1.5, SpanKind.CONSUMER,
+        Span(f"s{at}", new_trace(sampled=True), PARENT, now, now + 1.5, SpanKind.CONSUMER,
              "inference_failed" if at % 2 else "", {"n": at, "share": 0.5, "on": True, "of": "x"})
         for at in range(count)
     ]  # fmt: skip
@@ -45,7 +46,7 @@ async def test_a_span_arrives_as_it_was() -> None:
         assert [one.name for one in seen] == ["s0", "s1"]
         assert [one.trace_id for one in seen] == [one.place.trace_id for one in sent]
         assert [one.span_id for one in seen] == [one.place.span_id for one in sent]
-        assert {one.parent for one in seen} == {"00f067aa0ba902b7"}
+        assert {one.parent for one in seen} == {PARENT}
         assert seen[0].end_ns - seen[0].start_ns == pytest.approx(1.5e9, abs=1000)
         assert [one.error for one in seen] == ["", "inference_failed"]
         assert seen[1].attributes == {
