@@ -27,8 +27,8 @@ from tests.checkpoints import TINY, write_checkpoint
 from tests.ops.otlp_collector import Collector, SeenSpan, collecting
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-SLACK_NS = 20_000_000
-"""The queue tells the wait in whole milliseconds, and its answer takes some to come."""
+EXACT_NS = 2_000_000
+"""What is measured by one clock fits; the queue tells a wait in whole milliseconds."""
 
 
 class StumblingBlobs(FolderBlobs):
@@ -88,12 +88,12 @@ async def traced(
 def follow(spans: Sequence[SeenSpan]) -> None:
     """Check that each begins where the one before it ended."""
     for before, after in pairwise(spans):
-        assert abs(after.start_ns - before.end_ns) <= SLACK_NS, (before.name, after.name)
+        assert abs(after.start_ns - before.end_ns) <= EXACT_NS, (before.name, after.name)
 
 
 def within(part: SeenSpan, whole: SeenSpan) -> None:
     assert part.parent == whole.span_id, part.name
-    assert whole.start_ns - SLACK_NS <= part.start_ns <= part.end_ns <= whole.end_ns + SLACK_NS
+    assert whole.start_ns - EXACT_NS <= part.start_ns <= part.end_ns <= whole.end_ns + EXACT_NS
 
 
 async def test_a_trace_goes_from_the_call_to_the_last_token(
@@ -109,7 +109,6 @@ async def test_a_trace_goes_from_the_call_to_the_last_token(
     for part in (admit, decoding, queue):
         within(part, request)
     assert lease.parent == request.span_id
-    assert admit.start_ns <= queue.start_ns + SLACK_NS
     parts = [seen.named(one)[0] for one in ("prepare", "encode", "prefill", "decode", "publish")]
     for part in parts:
         within(part, lease)
@@ -129,8 +128,12 @@ async def test_both_deliveries_of_a_task_are_parts_of_the_same_request(
     assert [one.parent for one in (*queues, *leases)] == [request.span_id] * 4
     assert [one.attributes["forebay.delivery"] for one in leases] == [1, 2]
     assert [one.error for one in leases] == ["a picture could not be read", ""]
-    follow([queues[0], leases[0], queues[1], leases[1]])
-    assert queues[0].start_ns >= request.start_ns - SLACK_NS
+    follow([queues[0], leases[0]])
+    follow([queues[1], leases[1]])
+    # the queue had the task back before the worker knew it, and not before it had given it out
+    assert leases[0].start_ns < queues[1].start_ns
+    assert queues[1].end_ns > leases[0].end_ns
+    within(queues[0], request)
     assert [one.parent for one in seen.named("decode")] == [leases[1].span_id]
     assert len({one.span_id for one in seen.spans}) == len(seen.spans)
 
