@@ -23,7 +23,7 @@ _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
 def pages() -> dict[Path, str]:
     """Return each file with its text."""
-    rules = read_rules(AlertSettings().alert_thresholds())
+    rules = read_rules(AlertSettings.model_validate({}).alert_thresholds())
     return {
         DEPLOY / "prometheus" / "forebay-rules.yml": prometheus_rules(rules, RUNBOOK),
         **{

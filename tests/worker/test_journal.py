@@ -46,11 +46,10 @@ class Notes:
         self.journal.leased(self.lease)
 
     def after(self, seconds: float, *events: Any) -> None:
+        """Move the clock, then hear; a state stands for its phase, begun at that moment."""
         self.now += seconds
-        self.journal.heard(events)
-
-    def phase(self, phase: State) -> PhaseBegun:
-        return PhaseBegun(self.run, phase, self.now)
+        heard = [PhaseBegun(self.run, e, self.now) if isinstance(e, State) else e for e in events]
+        self.journal.heard(heard)
 
     def value(self, name: str, **labels: str) -> float | None:
         of = {"model_name": "m", "engine": "w"} if name.startswith("vllm:") else {}
@@ -63,9 +62,9 @@ class Notes:
 def answered() -> Notes:
     notes = Notes()
     notes.after(0.5)
-    notes.after(0.0, notes.phase(State.ENCODING))
-    notes.after(0.3, notes.phase(State.PREFILL))
-    notes.after(0.2, notes.phase(State.DECODE), TokenDelta(notes.run, "a", 1))
+    notes.after(0.0, State.ENCODING)
+    notes.after(0.3, State.PREFILL)
+    notes.after(0.2, State.DECODE, TokenDelta(notes.run, "a", 1))
     notes.after(0.1, TokenDelta(notes.run, "b", 1))
     notes.after(0.3, TokenDelta(notes.run, "cde", 3))
     notes.after(0.0, Finished(notes.run, "abcde", FinishReason.LENGTH, USAGE))
