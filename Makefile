@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-console install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels monitoring slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-console install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,8 @@ gpu-suite: install-dev  ## tests and benchmark that need an NVIDIA GPU, about ni
 	@PYTHON=$(BIN)/python sh scripts/gpu_suite.sh $(ARGS)
 gpu-wheels: install-dev  ## what a GPU machine without a network lacks, into wheels/ (ARGS=package names)
 	@$(BIN)/python -m scripts.gpu_wheels fetch $(ARGS)
+monitoring: install-dev system  ## every query of every dashboard, asked of a live Prometheus
+	@$(BIN)/pytest tests/monitoring $(ARGS)
 slow: install-dev system  ## every test, the slow ones too
 	@$(BIN)/pytest $(ARGS)
 

@@ -33,6 +33,8 @@ from forebay.config_care import CareSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
 from forebay.config_logs import LogSettings
+from forebay.config_telemetry import TelemetrySettings, read_headers
+from forebay.ops.telemetry import TelemetryTerms
 from forebay.outbound.allowed import check_ports, read_allowed
 from forebay.outbound.signing import read_secrets
 from forebay.queue.address import Login, ServerAddress, Tls, parse_address
@@ -62,7 +64,13 @@ def default_data_dir() -> Path:
 
 
 class Settings(
-    AccessSettings, FetchSettings, ConnectionSettings, AlertSettings, CareSettings, LogSettings
+    AccessSettings,
+    FetchSettings,
+    ConnectionSettings,
+    AlertSettings,
+    CareSettings,
+    LogSettings,
+    TelemetrySettings,
 ):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
@@ -521,6 +529,14 @@ class Settings(
         except AccessSetupError as error:
             raise SettingsError(f"{name}_file: {error}") from error
 
+    def telemetry(self) -> TelemetryTerms:
+        """Return where traces and metrics go. Raises SettingsError for headers that are none."""
+        try:
+            headers = read_headers(self.secret_of("otlp_headers") or "")
+        except ValueError as error:
+            raise SettingsError(f"otlp_headers: {error}") from error
+        return TelemetryTerms(self.otlp_endpoint, headers, self.otlp_metrics_s, self.otlp_sample)
+
     def check_door(self) -> None:
         """Raise SettingsError where a door opened by these settings would let the wrong ones in."""
         if fault := self.door_fault(self.host):
@@ -621,6 +637,7 @@ UNTOLD = frozenset(
         "alert_slack_url",
         "alert_webhook_url",
         "alert_webhook_secret",
+        "otlp_headers",
         "alert_smtp_password",
         "settings",
     }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests take from the system: a Chromium for the page's, fonts for the training's, libfaketime
-# to move a server's clock, promtool to judge alerts beside us. On Debian whatever is missing is installed. Never fails:
+# to move a server's clock, Prometheus and Alertmanager's tools to judge alerts beside us and ask the dashboards' queries. On Debian whatever is missing is installed. Never fails:
 # tests without their part skip and say so.
 as_root=""
 can_install() {
@@ -25,25 +25,30 @@ for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome-stable google
 done
 fonts=$(.venv/bin/python -m training.fonts)
 clock=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1)
-promtool=$(command -v promtool || ls .venv/bin/promtool 2>/dev/null)
-fetch_promtool() { # out of its package, which would start a Prometheus where it is installed
-    say "fetching promtool from Debian's prometheus for the tests of alerts"
+judges=1
+for name in prometheus promtool amtool; do
+    command -v "$name" >/dev/null 2>&1 || [ -x ".venv/bin/$name" ] || judges=""
+done
+fetch_judges() { # out of their packages, which would start servers where they are installed
+    say "fetching prometheus, promtool and amtool from Debian for the tests of alerts and dashboards"
     folder=$(mktemp -d)
-    (cd "$folder" && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb .) >"$folder/log" 2>&1 \
-        && cp "$folder/usr/bin/promtool" .venv/bin/promtool || tail -n 5 "$folder/log"
+    (cd "$folder" && apt-get download -q prometheus prometheus-alertmanager \
+        && for one in *.deb; do dpkg-deb -x "$one" .; done) >"$folder/log" 2>&1 \
+        && (cd "$folder/usr/bin" && cp prometheus promtool amtool "$here/.venv/bin/") || tail -n 5 "$folder/log"
     rm -rf "$folder"
 }
-[ -n "$chromium" ] && [ -n "$promtool" ] && [ -z "$fonts" ] && [ -n "$clock" ] && exit 0
+here=$(pwd)
+[ -n "$chromium" ] && [ -n "$judges" ] && [ -z "$fonts" ] && [ -n "$clock" ] && exit 0
 if can_install; then
     [ -n "$chromium" ] || { say "installing Debian's chromium for the browser tests"; install chromium; }
     [ -n "$clock" ] || { say "installing Debian's libfaketime for the tests under faults"; install libfaketime; }
-    [ -n "$promtool" ] || fetch_promtool
+    [ -n "$judges" ] || fetch_judges
     # shellcheck disable=SC2086
     [ -z "$fonts" ] || { say "installing the fonts that training draws with"; install $fonts; }
 else
     [ -n "$chromium" ] || say "no Chromium: the browser tests will be skipped (\`make browser\` fetches Playwright's own)"
     [ -n "$clock" ] || say "no libfaketime: the clock's jumps will be left out of the faults"
-    [ -n "$promtool" ] || say "no promtool: alerts are not compared with Prometheus'"
+    [ -n "$judges" ] || say "no prometheus, promtool or amtool: alerts and dashboards are not tried with them"
     [ -z "$fonts" ] || say "fonts are missing, the tests that draw will be skipped: $fonts"
 fi
 exit 0

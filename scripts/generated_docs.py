@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts import errors_doc, lifecycle_doc, settings_doc
+from scripts import dashboards, errors_doc, lifecycle_doc, metrics_doc, settings_doc
 
 
 def pages() -> dict[Path, str]:
     """Return each file and the text it should have."""
-    return {**settings_doc.pages(), **lifecycle_doc.pages(), **errors_doc.pages()}
+    parts = (settings_doc, lifecycle_doc, errors_doc, metrics_doc, dashboards)
+    return {path: text for part in parts for path, text in part.pages().items()}
 
 
 def main() -> None:
     """Write them."""
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
-        print(f"docs/{path.name} written")
+        print(f"{path.parent.name}/{path.name} written")
 
 
 if __name__ == "__main__":

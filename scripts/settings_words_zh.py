@@ -130,6 +130,13 @@ WORDS_ZH = {
     "allow_infer": "可以推理的网络；留空则不限。",
     "allow_tasks": "可以使用任务接口的网络；留空则不限。",
     "allow_admin": "可以执行管理操作的网络；留空则不限。",
+    "otlp_endpoint": "接收追踪和指标的 OpenTelemetry 收集器，如 `http://127.0.0.1:4318`；需要 "
+    "`forebay[otlp]`。留空则不发送。",
+    "otlp_headers": "它要求的请求头，`name=value,name=value`。",
+    "otlp_headers_file": "保存这些请求头的文件。",
+    "otlp_metrics_s": "向它发送指标的间隔；0 表示只发送追踪。",
+    "otlp_sample": "由此开始的追踪中发送的比例；调用方自己的追踪由调用方决定。",
+    "metrics_tenants": "指标中按名称区分的租户数，其余合并；0 表示不区分。",
     "allow_metrics": "可以读取 `/metrics` 的网络；留空则不限。",
     "cors_origins": "可以从浏览器调用的其他网页来源；`*` 表示任何来源。",
     "cors_credentials": "浏览器可以随之发送 cookie 等凭据；不能与 `*` 同用。",

@@ -83,6 +83,16 @@ class PictureFetcher:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the pictures that are kept."""
+        return self._bytes
+
+    def is_fresh(self, url: str) -> bool:
+        """Whether ``fetch`` would answer from what is kept, without asking anybody."""
+        known = self._kept.get(url)
+        return known is not None and self._clock() < known.fresh_until
+
     async def fetch(self, url: str, param: str) -> bytes:
         """Return the bytes at ``url``. ``param``: the request's field, for messages.
 

@@ -137,6 +137,11 @@ class DecoderPool:
         self.kills = 0
         """Processes that were killed over time, for the metrics."""
 
+    @property
+    def busy(self) -> int:
+        """Processes at work."""
+        return len(self._slots) - self._free.qsize()
+
     async def __aenter__(self) -> Self:
         """Start the processes, so that the first picture does not wait for an interpreter."""
         await asyncio.gather(*(slot.start() for slot in self._slots))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -54,7 +55,9 @@ from forebay.config import Settings
 from forebay.core.image_grid import GridRules
 from forebay.logs import set_level
 from forebay.ops.log_level import LevelFollower, LogLevels
-from forebay.ops.metrics import Metrics
+from forebay.ops.metrics import SHARED, Metrics
+from forebay.ops.metrics_board import MetricsBoard
+from forebay.ops.telemetry import telemetry
 from forebay.outbound.client import Bounds, SafeClient
 from forebay.outbound.reach import Reach
 from forebay.queue.batches import RedisBatches
@@ -113,7 +116,7 @@ def create_app(services: Services) -> FastAPI:
     add_cors(app, services.settings)
     app.add_middleware(LastResortMiddleware)
     app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
-    app.add_middleware(TraceMiddleware)
+    app.add_middleware(TraceMiddleware, spans=services.spans, sample=services.trace_sample)
     app.add_middleware(RequestIdMiddleware)
     return app
 
@@ -158,7 +161,11 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             first = opened.places[0]
             sweeping = keep_swept(blobs, claims, first.redis, Keys(first.name), settings.blob_ttl_s)
             stack.callback(asyncio.create_task(sweeping).cancel)
-        metrics = Metrics()
+        metrics = Metrics(profile.name, settings.metrics_tenants)
+        process = f"api-{platform.node()}-{settings.port}"
+        spans = await stack.enter_async_context(telemetry(settings.telemetry(), metrics, process))
+        board = MetricsBoard(opened.access, settings.queue_name, metrics.registry, process, SHARED)
+        await stack.enter_async_context(board)
         held = HeldBytes(settings.max_inflight_bytes)
         hooks = [
             RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
@@ -202,6 +209,9 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             watch=watch,
             settings=door_settings(settings),
             metrics=metrics,
+            board=board,
+            spans=spans,
+            trace_sample=settings.otlp_sample,
             webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
             webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
             held=held,

@@ -72,13 +72,28 @@ async def generate(services: ServicesOf) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesOf) -> Response:
-    """Return the door's metrics and the queue's size in the Prometheus text form."""
-    services.metrics.decoder_kills.set(services.decoders.kills)
+    """Return the metrics of every process of the queue in the Prometheus text form.
+
+    Whichever API process is asked, the answer is the same; while the queue's server is away, it is
+    of the process that was asked alone.
+    """
+    _see_door(services)
     try:
         await _see_queue(services)
     except QueueUnavailableError:
         services.metrics.miss_queue()
-    return Response(services.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    board = services.board
+    content = services.metrics.render() if board is None else await board.render()
+    return Response(content, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _see_door(services: Services) -> None:
+    metrics = services.metrics
+    metrics.decoder_kills.set(services.decoders.kills)
+    metrics.decoders_busy.set(services.decoders.busy)
+    metrics.held_bytes.set(services.held.now)
+    if services.fetcher is not None:
+        metrics.fetch_cache_bytes.set(services.fetcher.kept_bytes)
 
 
 async def _see_queue(services: Services) -> None:

@@ -38,6 +38,7 @@ from forebay.core.request import (
 from forebay.core.template_files import NO_TOOLS
 from forebay.core.tools import ToolCall, ToolUse
 from forebay.core.trace import current_trace
+from forebay.ops.spans import span_of
 from forebay.queue.ports import Enqueued, Idempotency, NewTask
 
 
@@ -117,7 +118,8 @@ async def submit(services: Services, ask: Ask, caller: Caller) -> Enqueued:
         ForebayError: of the request's own fault, or of the queue's state. Nothing was enqueued.
     """
     try:
-        return await _replayed(services, ask, caller) or await _submit(services, ask, caller)
+        with span_of(services.spans, "admit"):
+            return await _replayed(services, ask, caller) or await _submit(services, ask, caller)
     except ForebayError as error:
         services.metrics.refused.labels(error.code).inc()
         raise
@@ -160,7 +162,7 @@ async def _with_bytes(
     urls = [one for one in pictures if isinstance(one, PictureUrl)]
     if urls and services.fetcher is not None:
         await _admit(services, ask, texts, [])
-    contents = iter(await fetch_all(services.fetcher, urls, hold))
+    contents = iter(await fetch_all(services, urls, hold))
     return [
         RawPicture(next(contents), one.side, one.lossless) if isinstance(one, PictureUrl) else one
         for one in pictures
@@ -198,6 +200,7 @@ async def _enter(
         place.taken = enqueued.fresh and enqueued.reuse is None
     if enqueued.fresh:
         _count(services, enqueued, cost)
+        services.metrics.see_tenant(caller.tenant)
     return enqueued
 
 
@@ -292,9 +295,10 @@ async def _store(
     services: Services, tenant: Tenant, raw: RawPicture, price: PricedPicture
 ) -> ImagePart:
     started = time.monotonic()
-    picture = await services.images.normalise(
-        raw.content, price.header, price.side, lossless=raw.lossless
-    )
+    with span_of(services.spans, "decode picture"):
+        picture = await services.images.normalise(
+            raw.content, price.header, price.side, lossless=raw.lossless
+        )
     services.metrics.decode_seconds.observe(time.monotonic() - started)
     if not services.stored.has(tenant, picture.sha256):
         began = services.stored.now()

@@ -30,6 +30,8 @@ from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
 from forebay.ops.log_level import Level, LogLevels
 from forebay.ops.metrics import Metrics
+from forebay.ops.metrics_board import MetricsBoard
+from forebay.ops.spans import NO_SPANS, Spans
 from forebay.queue.ports import BlobStore, Operator, StreamReader, Submitter
 from forebay.queue.replacements import RedisReplacements
 from forebay.queue.responses import RedisResponses
@@ -94,6 +96,11 @@ class Services:
     """Whether anybody answers; None: requests are taken in any case."""
     settings: DoorSettings = field(default_factory=DoorSettings)
     metrics: Metrics = field(default_factory=Metrics)
+    board: MetricsBoard | None = None
+    """The metrics of every process of the queue; None: this one's are shown alone."""
+    spans: Spans = NO_SPANS
+    trace_sample: float = 1.0
+    """Share of the traces that begin here that is kept."""
     webhooks: WebhookDoor = field(default_factory=WebhookDoor)
     webhook_log: WebhookLog | None = None
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_THE_QUEUE))

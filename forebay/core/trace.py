@@ -31,14 +31,19 @@ class Trace:
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
+    @property
+    def sampled(self) -> bool:
+        """Whether who began the trace wants it kept."""
+        return bool(int(self.flags, 16) & _SAMPLED)
+
     def child(self) -> Trace:
         """Return a new step of the same trace."""
         return Trace(self.trace_id, secrets.token_hex(8), self.flags)
 
 
-def new_trace() -> Trace:
-    """Return the first step of a trace of our own."""
-    return Trace(secrets.token_hex(16), secrets.token_hex(8))
+def new_trace(*, sampled: bool = False) -> Trace:
+    """Return the first step of a trace of our own; ``sampled``: it is to be kept."""
+    return Trace(secrets.token_hex(16), secrets.token_hex(8), f"{_SAMPLED * sampled:02x}")
 
 
 def read_trace(traceparent: str) -> Trace | None:

@@ -276,6 +276,11 @@ class Engine:
         return self._runner.cache.bytes
 
     @property
+    def kv_blocks(self) -> int:
+        """Blocks of the KV cache."""
+        return self._pool.total
+
+    @property
     def free_slots(self) -> int:
         """Sequences that could be added and run at once."""
         return max(0, self._limits.max_running - len(self._answers))

@@ -14,7 +14,7 @@ from forebay.queue.ports import Fence
 class LeaseRow(NamedTuple):
     """One lease of a claim; ``left_ms`` to the deadline, negative: there is none.
 
-    ``age_ms``: since the task took its place in its line.
+    ``age_ms``: since the task arrived. ``waited_ms``: since then, or since it last came back.
     """
 
     task_id: TaskId
@@ -24,6 +24,7 @@ class LeaseRow(NamedTuple):
     priority: int
     left_ms: int
     age_ms: int
+    waited_ms: int
     request: str
 
 
@@ -94,14 +95,16 @@ class WorkerLibrary(Functions):
 
 
 def _lease(numbers: str, request: str) -> LeaseRow:
-    task_id, fence, deliveries, cost, priority, left_ms, age_ms = numbers.split(" ")
+    task_id, *others = numbers.split(" ")
+    fence, deliveries, cost, priority, left_ms, age_ms, waited_ms = map(int, others)
     return LeaseRow(
         TaskId(task_id),
-        Fence(int(fence)),
-        int(deliveries),
-        int(cost),
-        int(priority),
-        int(left_ms),
-        int(age_ms),
+        Fence(fence),
+        deliveries,
+        cost,
+        priority,
+        left_ms,
+        age_ms,
+        waited_ms,
         request,
     )

@@ -200,7 +200,8 @@ class Glimpse:
 class Lease:
     """A task in a worker's hands until the lease expires or is renewed by a heartbeat.
 
-    ``age_s``: how long ago it took its place in its line, at the claim.
+    ``age_s``: how long ago it arrived, by the queue's clock. ``waited_s``: for how long it waited
+    for this lease; less than its age where it came back from another worker.
     """
 
     task_id: TaskId
@@ -210,6 +211,7 @@ class Lease:
     deliveries: int
     terms: Terms = field(default_factory=Terms)
     age_s: float = 0.0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def to_lease(row: LeaseRow) -> Lease | None:
         deliveries=row.deliveries,
         terms=terms,
         age_s=row.age_ms / 1000,
+        waited_s=row.waited_ms / 1000,
     )
 
 

@@ -67,6 +67,8 @@ KEY_NAMES: dict[str, str] = {
     "live_coarse": "live_coarse",  # STREAM: their means over a longer step
     "silences": "silences",  # HASH: silence -> what, until when, why, whose, JSON
     "log_level": "log_level",  # STRING: the log's level at run time, JSON (under access's hash tag)
+    "measured": "measured",  # ZSET: process -> until when its metrics are told, ms
+    "measure": "measure:",  # STRING per process: its metrics, JSON (under access's hash tag)
     "nudge": "nudge:",  # STREAM per reader process: its id changes when subscriptions do
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ class StepOutput(Protocol):
 
     @property
     def stats(self) -> StepStats:
-        """What the step did."""
+        """What the step did, and how long its parts took."""
         ...
 
 
@@ -94,16 +94,22 @@ class EngineThread:
     """An ``EnginePort`` that steps an engine while it has work.
 
     ``add`` and ``abort`` take effect before the next step. The inbox holds at most an add and an
-    abort for each lease. ``prepare`` runs in ``prepare_threads`` threads of its own.
+    abort for each lease. ``prepare`` runs in ``prepare_threads`` threads of its own. ``on_step`` is
+    told of every step, on the engine's thread.
     """
 
     ready = True
     accepting = True
 
     def __init__(
-        self, engine: SteppedEngine, prepare_threads: int = 2, max_running: int | None = None
+        self,
+        engine: SteppedEngine,
+        prepare_threads: int = 2,
+        max_running: int | None = None,
+        on_step: Callable[[StepStats], None] | None = None,
     ) -> None:
         self._engine = engine
+        self._on_step = on_step
         self._preparers = ThreadPoolExecutor(prepare_threads, "prepare")
         self._inbox: deque[_Add | _Abort] = deque()
         self._changed = threading.Condition()
@@ -226,6 +232,8 @@ class EngineThread:
     def _step(self) -> Sequence[EngineEvent]:
         output = self._engine.step()
         self._load = self._load.after(output.stats)
+        if self._on_step is not None:
+            self._on_step(output.stats)
         return output.events
 
     def _next_commands(self) -> list[_Add | _Abort] | None:

@@ -14,6 +14,7 @@ from forebay.engine.device import device_named
 from forebay.engine.engine import Engine
 from forebay.engine.limits import EngineLimits
 from forebay.models.quantization import Quantization, choice_for
+from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.ops.worker_status import peak_memory_bytes
 from forebay.worker.allocator import keep_freed_memory
 from forebay.worker.engine_thread import EngineThread
@@ -26,8 +27,8 @@ PIXELS_A_TOKEN = 28
 """Side of the square that a visual token covers, in every checkpoint of the family."""
 
 
-def load(settings: Settings) -> tuple[EngineThread, int]:
-    """Return the engine, warm, and how many tokens it may be given.
+def load(settings: Settings, metrics: WorkerMetrics | None = None) -> tuple[EngineThread, int]:
+    """Return the engine, warm, and how many tokens it may be given; ``metrics`` hears of its steps.
 
     Raises:
         CheckpointError: the model's folder cannot be served.
@@ -47,7 +48,11 @@ def load(settings: Settings) -> tuple[EngineThread, int]:
         memory=str(engine.memory),
         peak_mb=peak_memory_bytes() // 2**20,
     )
-    return EngineThread(engine, max_running=settings.max_running), engine.free_tokens
+    metrics = metrics or WorkerMetrics()
+    metrics.slots.set(settings.max_running)
+    metrics.see_blocks(0, engine.kv_blocks)
+    thread = EngineThread(engine, max_running=settings.max_running, on_step=metrics.see_step)
+    return thread, engine.free_tokens
 
 
 def placed(settings: Settings) -> tuple[str, str]:

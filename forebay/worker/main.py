@@ -23,7 +23,10 @@ from forebay.ops.alerts.rules import read_rules
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.live.members import WorkerCard
 from forebay.ops.log_level import LevelFollower, LogLevels
+from forebay.ops.metrics_board import MetricsBoard
 from forebay.ops.resources import Machine
+from forebay.ops.telemetry import telemetry
+from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.ops.worker_status import (
     Phase,
     WorkerStatus,
@@ -40,6 +43,7 @@ from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
 from forebay.worker.exit_codes import ExitCode
 from forebay.worker.fleet_reporter import FleetReporter
 from forebay.worker.fleet_worker import FleetWorker
+from forebay.worker.journal import Told
 from forebay.worker.signals import StopSignal
 from forebay.worker.watchdog import Watchdog
 from forebay.worker.worker import Worker, WorkerLimits
@@ -78,6 +82,7 @@ def run(settings: Settings, name: str) -> None:
     faulthandler.enable()
     faulthandler.register(TELL_SIGNAL)  # the supervisor's, before it ends what does not answer
     _report(settings, WorkerStatus(name, os.getpid(), Phase.LOADING, settings.served_name))
+    metrics = WorkerMetrics(settings.served_name, name)
     if settings.upstream_url is not None:
         engine: EnginePort = upstream_engine(settings)
         limits = upstream_limits(settings)
@@ -87,12 +92,12 @@ def run(settings: Settings, name: str) -> None:
         # the only way to torch: a worker in front of an upstream runs without it
         from forebay.worker.local import load, placed, reserved_gpu_bytes  # noqa: PLC0415
 
-        engine, free_tokens = load(settings)
+        engine, free_tokens = load(settings, metrics)
         place = placed(settings)
         limits = worker_limits(settings, settings.max_running + AHEAD, free_tokens)
         reserved = reserved_gpu_bytes
     card = _card(settings, *place)
-    uvloop.run(_work(settings, name, engine, limits, card, reserved))
+    uvloop.run(_work(settings, name, engine, limits, card, reserved, metrics))
 
 
 def upstream_engine(settings: Settings) -> UpstreamEngine:
@@ -133,14 +138,18 @@ async def _work(
     limits: WorkerLimits,
     card: WorkerCard,
     reserved: Reserved,
+    metrics: WorkerMetrics,
 ) -> None:
     watchdog = Watchdog(lambda: engine.marks, settings.stall_s)
-    async with open_queue(
-        settings.queue_address(),
-        settings.queue_name,
-        settings.queue_limits(),
-        partitions=settings.queue_partitions,
-    ) as opened:
+    async with (
+        open_queue(
+            settings.queue_address(),
+            settings.queue_name,
+            settings.queue_limits(),
+            partitions=settings.queue_partitions,
+        ) as opened,
+        telemetry(settings.telemetry(), metrics, name) as spans,
+    ):
         reaped = await opened.queue.reap(name)
         if reaped:
             log.warning("reaped_own_leases", tasks=len(reaped))
@@ -152,7 +161,9 @@ async def _work(
             engine=engine,
             limits=limits,
             on_life=lambda one: _report(settings, _status_of(one, settings, watchdog, reserved)),
+            told=Told(metrics, spans),
         )
+        board = MetricsBoard(opened.access, settings.queue_name, metrics.registry, name)
         with StopSignal().listening() as stop, watchdog.watching():
             of_fleet = FleetWorker(
                 worker,
@@ -165,7 +176,8 @@ async def _work(
             fleet = Fleet(opened.access, settings.queue_name)
             levels = LogLevels(opened.access, settings.queue_name)
             async with (
-                _machine_reporter(settings, name, opened.access),
+                board,
+                _machine_reporter(settings, name, opened.access, metrics),
                 FleetReporter(fleet, name, of_fleet.says, of_fleet.obey),
                 LevelFollower(levels, settings.log_level, set_level),
             ):
@@ -186,7 +198,9 @@ def _card(settings: Settings, device: str, kept_as: str) -> WorkerCard:
     )
 
 
-def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineReporter:
+def _machine_reporter(
+    settings: Settings, name: str, redis: Redis, metrics: WorkerMetrics
+) -> MachineReporter:
     """Return what tells the API how this machine is."""
     return MachineReporter(
         AlertStore(redis, settings.queue_name),
@@ -194,6 +208,7 @@ def _machine_reporter(settings: Settings, name: str, redis: Redis) -> MachineRep
         Machine(settings.data_dir),
         f"{name}:{os.getpid()}",
         every_s=settings.alert_every_s,
+        book=metrics,
     )
 
 
@@ -226,6 +241,12 @@ def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> Worke
 def _status_of(
     worker: Worker, settings: Settings, watchdog: Watchdog, reserved: Reserved
 ) -> WorkerStatus:
+    worker.metrics.see_life(
+        worker.phase,
+        held=len(worker.held),
+        free_tokens=worker.held.free_tokens,
+        still_s=watchdog.engine_still_s,
+    )
     return WorkerStatus(
         name=worker.name,
         pid=os.getpid(),

@@ -14,6 +14,7 @@ import structlog
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.events import PhaseBegun, Piece, TokenDelta
 from forebay.queue.ports import LeaseHolder, Outcome, StreamWrite, StreamWriter
+from forebay.worker.journal import Journal
 from forebay.worker.leases import HeldLeases, LeaseKey
 from forebay.worker.task_times import TaskTimes
 
@@ -78,6 +79,7 @@ class Publisher:
         *,
         abort: Callable[[LeaseKey], None],
         retry_s: float,
+        journal: Journal,
     ) -> None:
         self.tally = Tally()
         self.times = TaskTimes()
@@ -86,6 +88,7 @@ class Publisher:
         self._held = held
         self._abort = abort
         self._retry_s = retry_s
+        self._journal = journal
 
     async def append(self, news: Sequence[TokenDelta | PhaseBegun]) -> None:
         """Publish new text and phases, a task's joined, in one round trip.
@@ -111,11 +114,17 @@ class Publisher:
         if not outcomes:
             return
         self.tally.news += len(outcomes)
+        began = time.monotonic()
         stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
+        wrote_s = time.monotonic() - began
         for outcome in outcomes:
+            key = (outcome.task_id, outcome.fence)
             if outcome.task_id in stored:
                 self._count(outcome)
-            self._let_go((outcome.task_id, outcome.fence))
+                self._journal.ended(outcome, wrote_s)
+            else:
+                self._journal.dropped(key, why="not_stored")
+            self._let_go(key)
 
     async def release(self, keys: Sequence[LeaseKey], *, why: str) -> None:
         """Stop working on these tasks and give them back to the head of the queue."""
@@ -139,6 +148,7 @@ class Publisher:
                 continue
             trace_id = self._held.trace_id(key)
             log.info("lease_dropped", task_id=key[0], fence=key[1], trace_id=trace_id, why=why)
+            self._journal.dropped(key, why=why)
             if self._let_go(key):
                 self._abort(key)
 

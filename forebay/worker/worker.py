@@ -25,9 +25,11 @@ from forebay.core.errors import (
 )
 from forebay.core.events import EngineEvent, Failed, Finished, PhaseBegun, Returned, TokenDelta
 from forebay.engine.errors import EngineBrokenError
+from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.ops.worker_status import Phase
 from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
 from forebay.worker.engine_port import EnginePort
+from forebay.worker.journal import Journal, Told
 from forebay.worker.leases import HeldLeases, LeaseKey, key_of, run_id
 from forebay.worker.publisher import Publisher
 
@@ -74,8 +76,11 @@ class Worker:
         engine: EnginePort,
         limits: WorkerLimits,
         on_life: Callable[[Worker], None] = lambda _: None,
+        told: Told | None = None,
     ) -> None:
         self.name = name
+        told = told or Told(WorkerMetrics(worker=name))
+        self.metrics = told.metrics
         self.held = HeldLeases(limits.max_leases, limits.max_tokens)
         self._queue = queue
         self._blobs = blobs
@@ -86,12 +91,14 @@ class Worker:
         self._wanted = asyncio.Event()  # clear: it stands aside until it is wanted again
         self._wanted.set()
         self._preparing: set[asyncio.Task[None]] = set()
+        self._journal = Journal(name, self.held, told)
         self.publisher = Publisher(
             queue,
             streams,
             self.held,
             abort=lambda key: engine.abort(run_id(key)),
             retry_s=limits.retry_s,
+            journal=self._journal,
         )
 
     @property
@@ -158,6 +165,7 @@ class Worker:
                 self.publisher.drop(older, why="delivered_again")
                 self.held.take(lease)
                 self.publisher.times.took(lease)
+                self._journal.leased(lease)
                 preparing = group.create_task(self._prepare(lease))
                 self._preparing.add(preparing)
                 preparing.add_done_callback(self._preparing.discard)
@@ -251,7 +259,7 @@ class Worker:
         clock = asyncio.get_running_loop().time
         due = clock()
         while True:
-            events = list(await self._engine.next_events())
+            events = await self._next_events()
             broken = await self._gather(events, due - clock())
             due = clock() + PUBLISH_EVERY_S
             await self.publisher.append([one for one in events if isinstance(one, NEWS)])
@@ -259,6 +267,11 @@ class Worker:
             await self._give_back([one for one in events if isinstance(one, Returned)])
             if broken is not None:
                 raise broken
+
+    async def _next_events(self) -> list[EngineEvent]:
+        events = list(await self._engine.next_events())
+        self._journal.heard(events)
+        return events
 
     async def _gather(self, events: list[EngineEvent], limit_s: float) -> EngineBrokenError | None:
         """Add what comes within ``limit_s`` to the news that have come; an end goes at once.
@@ -271,7 +284,7 @@ class Worker:
         try:
             async with asyncio.timeout(limit_s):
                 while all(isinstance(one, NEWS) for one in events):
-                    events.extend(await self._engine.next_events())
+                    events.extend(await self._next_events())
         except TimeoutError:
             return None
         except EngineBrokenError as error:

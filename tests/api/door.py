@@ -41,6 +41,7 @@ from forebay.core.events import Usage
 from forebay.core.image_grid import GridRules
 from forebay.core.request import InferenceRequest
 from forebay.ops.log_level import LogLevels
+from forebay.ops.spans import NO_SPANS, Spans
 from forebay.queue.batches import RedisBatches
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.files import RedisFiles
@@ -92,6 +93,7 @@ async def open_door(
     access: Access | None = None,
     alerts: AlertDesk | None = None,
     console: ConsoleDesk | None = None,
+    spans: Spans = NO_SPANS,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -132,6 +134,7 @@ async def open_door(
             alerts=alerts,
             console=console,
             caps=caps_of(Settings()),
+            spans=spans,
         )
         async with (
             BatchRunner(services, desk),

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 
+import httpx
 import pytest
 import structlog
 
+from forebay.api.app import create_app
 from forebay.api.services import DoorSettings
+from forebay.ops.metrics import Metrics
 from forebay.queue.connection import connect
 from forebay.queue.embedded import EmbeddedValkey
 from tests.admission.pictures import picture
@@ -215,3 +218,28 @@ async def test_the_docs_show_every_route_with_its_form_and_load_nothing_from_els
     for linked in re.findall(r'href="([^".][^"]*)"', docs.text):
         assert (await door.http.get(f"/{linked}")).status_code == 200
     assert (await door.http.get("/redoc")).status_code == 404
+
+
+async def test_a_label_takes_no_value_that_a_client_chose(door):
+    app = create_app(door.services)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        for at in range(20):
+            await http.request(f"BREW{at}", f"/no/such/place/{at}")
+    counted = door.services.metrics.registry.get_sample_value(
+        "forebay_http_requests_total", {"method": "other", "route": "unmatched", "status": "404"}
+    )
+    assert counted == 20
+
+
+async def test_tenants_are_told_apart_only_where_wanted_and_only_so_many():
+    quiet, loud = Metrics("m"), Metrics("m", tenants=2)
+    for metrics in (quiet, loud):
+        for tenant in ("a", "b", "c", "d", "a"):
+            metrics.see_tenant(tenant)
+    assert b"forebay_tenant_admitted_total{" not in quiet.render()
+    values = [
+        loud.registry.get_sample_value("forebay_tenant_admitted_total", {"tenant": one})
+        for one in ("a", "b", "c", "other")
+    ]
+    assert values == [2, 1, None, 2]

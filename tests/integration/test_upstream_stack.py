@@ -73,7 +73,7 @@ def streamed(stack: ServeProcess, body: dict[str, Any]) -> tuple[str, dict[str, 
 
 def counted(stack: ServeProcess, name: str) -> float:
     lines = stack.client.get("/metrics").text.splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
 
 
 def test_an_answer_through_two_stacks_is_the_demo_models_own(tmp_path: Path) -> None:

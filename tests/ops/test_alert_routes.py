@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -209,8 +210,13 @@ async def test_an_api_judges_by_itself_and_pushes_what_it_finds(
     (alert,) = receiver.bodies[0]["data"]["alerts"]
     assert alert["text"] == "有一个 API 密钥将在 1.0 天后过期。"
     assert "forebay_memory_use_ratio{" in metrics
-    assert "forebay_alerts_firing 1.0" in metrics
-    assert 'forebay_alert_pushes_total{channel="webhook",outcome="sent"} 1.0' in metrics
+    assert re.search(r'^forebay_alerts_firing\{process="[^"]+"\} 1\.0$', metrics, re.MULTILINE)
+    assert 'forebay_alert_pushes_total{channel="webhook",outcome="sent",' in metrics
+    judged = re.search(
+        r"^forebay_alerts_judged_timestamp_seconds\{.*\} (\S+)$", metrics, re.MULTILINE
+    )
+    assert judged is not None
+    assert abs(float(judged[1]) - time.time()) < 300
 
 
 def _named(body: dict[str, dict[str, list[dict[str, str]]]], name: str) -> bool:

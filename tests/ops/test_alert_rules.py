@@ -109,6 +109,7 @@ SCENARIOS: dict[str, tuple[list[Given], float]] = {
         [gauge("forebay_api_key_expiry_timestamp_seconds", steady(14 * 86400 + 60, 2))],
         0.75,
     ),
+    "AlertsUnjudged": ([gauge("forebay_alerts_judged_timestamp_seconds", steady(0, 8))], 3.75),
 }
 
 QUIET: dict[str, list[Given]] = {

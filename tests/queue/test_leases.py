@@ -335,3 +335,17 @@ async def test_the_library_is_loaded_again_when_the_server_lost_it(
     await redis.function_flush()
     await queue.enqueue(task("a"))
     assert names(await queue.claim("w", 1, PLENTY)) == ["a"]
+
+
+async def test_a_lease_tells_the_tasks_age_and_how_long_it_waited_for_this_lease(
+    queue: RedisQueue,
+) -> None:
+    await queue.enqueue(task("t"))
+    await asyncio.sleep(0.3)
+    [first] = await queue.claim("w", 1, PLENTY)
+    assert 0.3 <= first.age_s == first.waited_s
+    await asyncio.sleep(0.3)
+    await queue.release([held(first)])
+    [second] = await queue.claim("w", 1, PLENTY)
+    assert second.age_s >= first.age_s + 0.3
+    assert second.waited_s <= second.age_s - first.age_s - 0.3 + 0.01

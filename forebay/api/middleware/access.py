@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from forebay.access.caller import ANONYMOUS
 from forebay.access.gate import Gate
 from forebay.access.knock import Knock
 from forebay.api.error_forms import error_response
 from forebay.core.errors import ForebayError
 from forebay.ops.metrics import Metrics
+
+KNOWN = "known"
+"""In metrics: somebody with a key or a token."""
 
 CALLER = "caller"
 """Where a request's state has its caller."""
@@ -37,6 +41,9 @@ class AccessMiddleware:
             answer = error_response(scope["path"], error)
             await answer(scope, receive, send)
             return
+        if caller is not None:
+            kind = ANONYMOUS.name if caller.name == ANONYMOUS.name else KNOWN
+            self._metrics.callers.labels(kind).inc()
         scope.setdefault("state", {})[CALLER] = caller
         await self._app(scope, receive, send)
 

@@ -11,14 +11,17 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forebay.api.middleware.access import CALLER
-from forebay.ops.metrics import Metrics
+from forebay.ops.metrics import OTHER, Metrics
 
 log = structlog.get_logger(__name__)
 
-_QUIET = frozenset({"/healthz", "/health", "/ready", "/metrics"})
+QUIET = frozenset({"/healthz", "/health", "/ready", "/metrics"})
 """Asked every few seconds by machines: counted, but logged at debug level."""
 
 UNMATCHED = "unmatched"
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A client may send any word in their place."""
 
 
 class AccessLogMiddleware:
@@ -51,10 +54,11 @@ class AccessLogMiddleware:
     def _record(self, scope: Scope, seen: dict[str, int], seconds: float) -> None:
         # the route's template, not the path: a label must not take as many values as clients like
         route = getattr(scope.get("route"), "path", UNMATCHED)
-        self._metrics.requests.labels(route, scope["method"], str(seen["status"])).inc()
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        self._metrics.requests.labels(route, method, str(seen["status"])).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         caller = scope.get("state", {}).get(CALLER)
-        write = log.debug if scope["path"] in _QUIET else log.info
+        write = log.debug if scope["path"] in QUIET else log.info
         write(
             "request",
             method=scope["method"],

@@ -14,7 +14,7 @@ from forebay.ops.alerts.rules import Rule, wanted_series
 from forebay.ops.alerts.series import History
 from forebay.ops.alerts.snapshot import snapshot
 from forebay.ops.alerts.store import AlertStore
-from forebay.ops.metrics import Metrics
+from forebay.ops.metric_book import MetricBook
 from forebay.ops.resources import Machine
 
 log = structlog.get_logger("forebay.alerts")
@@ -33,13 +33,14 @@ class MachineReporter:
         process: str,
         *,
         every_s: float,
+        book: MetricBook | None = None,
     ) -> None:
         self._store = store
         self._wanted = History(wanted_series(tuple(rules)), every_s)
         self._machine = machine
         self._process = process
         self._every_s = every_s
-        self._metrics = Metrics()
+        self._metrics = book or MetricBook()
         self._reporting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:

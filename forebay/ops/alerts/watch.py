@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ class AlertWatch:
             away = True
         if self._leads:
             await self._judge(now_s, away=away)
+        else:
+            self._metrics.alerts_judged.set(math.nan)
         firing = [one for one in self._alerts.values() if one.stage is Stage.FIRING]
         self._metrics.alerts_firing.set(len(firing))
 
@@ -144,6 +147,7 @@ class AlertWatch:
         self._heard = {one: heard for one, heard in self._heard.items() if one in reports}
 
     async def _judge(self, now_s: float, *, away: bool) -> None:
+        self._metrics.alerts_judged.set(now_s)
         found = {one.name: evaluate(one.node, self._history, now_s) for one in self._rules}
         moved = advance(self._alerts, self._rules, found, now_s)
         changes = [self._change(one) for one in moved.changed if one.stage is not Stage.PENDING]

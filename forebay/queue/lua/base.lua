@@ -13,7 +13,7 @@ local ON_DELETED = {} -- f(q, id): the hash of a task that had not ended was del
 -- What load() reads of a task, as t[name]; a part that needs a field in ON_CLOSE adds its name.
 local FIELDS = {
   'state', 'tenant', 'priority', 'cost', 'seq', 'fence', 'deliveries', 'deadline', 'weight',
-  'worker', 'cancel', 'eta', 'idem', 'reuse', 'created',
+  'worker', 'cancel', 'eta', 'idem', 'reuse', 'created', 'returned',
 }
 local NUMBERS = { 'cost', 'seq', 'fence', 'deliveries', 'deadline' }
 

@@ -239,7 +239,8 @@ local function requeue(q, id, t, deliveries, why)
   end
   step(t, 'queued')
   redis.call(
-    'HSET', key(q, 'task', id), 'state', t.state, 'fence', t.fence + 1, 'deliveries', deliveries
+    'HSET', key(q, 'task', id), 'state', t.state, 'fence', t.fence + 1, 'deliveries', deliveries,
+    'returned', q.now
   )
 end
 

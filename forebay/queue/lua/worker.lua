@@ -9,12 +9,14 @@ local function seen(q, worker)
   redis.call('PEXPIRE', key(q, 'held', worker), FORGOTTEN_AFTER * q.lease_ms)
 end
 
--- Add a lease to those that a claim gives out: its numbers as one text. The last two are what is left
--- until the deadline, in ms (negative: there is none), and for how many it has been in its line.
+-- Add a lease to those that a claim gives out: its numbers as one text. After what is left until the
+-- deadline, in ms (negative: there is none), how long ago the task arrived, and since when it waited
+-- for this lease: not before it came back from another worker.
 local function tell_lease(q, given, id, t)
   local left = t.deadline > 0 and math.max(0, t.deadline - q.now) or -1
-  local age = math.max(0, math.floor((q.us - t.seq) / 1000))
-  local numbers = { id, t.fence, t.deliveries, t.cost, t.priority, left, age }
+  local age = math.max(0, q.now - math.floor(t.seq / 1000))
+  local waited = t.returned and math.min(age, math.max(0, q.now - tonumber(t.returned))) or age
+  local numbers = { id, t.fence, t.deliveries, t.cost, t.priority, left, age, waited }
   given.ids[#given.ids + 1] = id
   given.numbers[#given.ids] = table.concat(numbers, ' ')
 end
