@@ -28,8 +28,8 @@ import psutil
 from forebay.bundle_redaction import Redactor, settings_form
 from forebay.cli_queue import opened_queue
 from forebay.config import ENV_PREFIX, Settings
-from forebay.doctor import Finding
 from forebay.engine.host_memory import available_bytes
+from forebay.findings import Finding
 from forebay.ops.alerts.store import AlertStore
 from forebay.ops.resources import Machine
 from forebay.ops.worker_status import read_status, status_mark

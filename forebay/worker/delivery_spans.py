@@ -23,7 +23,7 @@ def delivery_spans(
     ``wrote_s``: how long its result took to be written; None: it had none. Empty where the trace
     is none or is not to be kept.
     """
-    door = course.lease.trace
+    door = course.lease.terms.trace
     if door is None or not door.sampled:
         return []
     wall = time.time() - time.monotonic()

@@ -8,7 +8,7 @@ import pytest
 
 from forebay.core.events import Finished, FinishReason, PhaseBegun, TokenDelta, Usage
 from forebay.core.lifecycle import State
-from forebay.core.request import InferenceRequest, TaskId
+from forebay.core.request import InferenceRequest, TaskId, Terms
 from forebay.core.trace import new_trace
 from forebay.ops.spans import Span
 from forebay.ops.worker_metrics import WorkerMetrics
@@ -113,7 +113,7 @@ def test_a_failure_is_no_success_and_has_its_code() -> None:
 
 
 def test_what_is_dropped_before_any_phase_is_counted_and_shown() -> None:
-    notes = Notes(trace=new_trace(sampled=True), deliveries=2)
+    notes = Notes(terms=Terms(trace=new_trace(sampled=True)), deliveries=2)
     notes.now += 1
     notes.journal.dropped(notes.key, "the server said something of its own")
     notes.journal.dropped(notes.key, "lost")  # it was dropped already
@@ -133,6 +133,6 @@ def test_events_of_a_delivery_that_is_gone_are_nobodys() -> None:
 
 
 def test_a_trace_that_is_not_to_be_kept_leaves_no_spans() -> None:
-    notes = Notes(trace=new_trace())
+    notes = Notes(terms=Terms(trace=new_trace()))
     notes.journal.dropped(notes.key, "lost")
     assert notes.sink.spans == []
