@@ -11,8 +11,7 @@ from redis.asyncio import Redis
 from forebay.access.caller import Scope
 from forebay.admission.pool import DecoderPool
 from tests.access.doors import guarded, make_key
-from tests.api.door import eventually
-from tests.api.test_console import process
+from tests.api.test_console import process, seen
 from tests.api.test_openapi import EXAMPLES, ROOT
 
 
@@ -23,7 +22,7 @@ async def test_schemathesis_finds_nothing_with_an_administrators_key(
         process(redis, tmp_path) as desk,
         guarded(redis, tmp_path, decoders, console=desk) as (door, access),
     ):
-        await eventually(lambda: desk.pulse.now is not None)
+        await seen(lambda: desk.pulse.now is not None)
         key = await make_key(access, Scope.ADMIN)
         run = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli"),
