@@ -165,7 +165,8 @@ async def test_headers_are_counted_for_each_request_of_a_connection() -> None:
 
 
 async def test_headers_that_come_in_parts_are_not_counted_twice() -> None:
-    async with served() as (port, _, refused):
+    patient = replace(BOUNDS, header_s=20)  # it is about bytes
+    async with served(patient) as (port, _, refused):
         headers = [b"X-%d: " % i + b"y" * 340 + b"\r\n" for i in range(10)]
         parts = [b"GET / HTTP/1.1\r\n", *headers, b"Connection: close\r\n\r\n"]
         answer = await answer_to(port, *parts, pause_s=0.02)
