@@ -63,8 +63,8 @@ def _obey(thread: EngineThread) -> None:
     raise AssertionError("unreachable")
 
 
-def _sabotaged(thread: EngineThread, engine: Any, prepare_threads: int = 2) -> None:
-    _init(thread, engine, prepare_threads)
+def _sabotaged(thread: EngineThread, engine: Any, *args: Any, **kwargs: Any) -> None:
+    _init(thread, engine, *args, **kwargs)
     step = engine.step
 
     def obey_and_step() -> Any:
@@ -74,4 +74,4 @@ def _sabotaged(thread: EngineThread, engine: Any, prepare_threads: int = 2) -> N
     engine.step = obey_and_step
 
 
-EngineThread.__init__ = _sabotaged  # type: ignore[method-assign]
+EngineThread.__init__ = _sabotaged  # type: ignore[method-assign, assignment]
