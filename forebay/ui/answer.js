@@ -193,6 +193,7 @@ export class Answer {
     const { state, firstAt, endedAt, usage, reuse, requestId } = this.#now;
     const facts = byId("facts", HTMLDListElement);
     facts.hidden = state === "empty" || state === "waiting";
+    facts.dataset.whole = String(this.#over && !firstAt); // it came at once, as a review does
     facts.dataset.bare = String(this.#over && !firstAt && !usage);
     const tell = (/** @type {string} */ id, /** @type {string} */ words) => (byId(id, HTMLElement).textContent = words);
     tell("fact-first", firstAt ? text("seconds", { seconds: this.#secondsTo(firstAt, 2) }) : "–");

@@ -106,7 +106,7 @@ function pythonReview(call, key) {
   return `answer = httpx.post(
     ${JSON.stringify(`${call.base}/multimodal/inference`)},
     json=${inPython(bodyOf(call, pythonPicture))},
-    headers={"Authorization": f"Bearer {${key}}"},
+    headers={"Authorization": "Bearer " + ${key}},
     timeout=600,
 )
 print(answer.raise_for_status().json())

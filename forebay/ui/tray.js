@@ -76,7 +76,7 @@ export class Tray {
 
   /** @param {string} url of a picture that the server will fetch */
   addUrl(url) {
-    this.#put([itemElsewhere(url)], true);
+    this.#put([itemElsewhere(url)], false);
   }
 
   /** @param {readonly File[]} files instead of all that is there; no person's own change */

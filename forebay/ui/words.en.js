@@ -64,7 +64,7 @@ export const en = {
     pictures: "Pictures",
     add: "Add a picture",
     camera: "Camera",
-    byUrl: "By address",
+    byUrl: "From a URL",
     urlLabel: "Address of a picture",
     urlHint: "https://…",
     urlTake: "Use it",

@@ -64,7 +64,7 @@ export const zh = {
     pictures: "图片",
     add: "添加图片",
     camera: "相机",
-    byUrl: "图片网址",
+    byUrl: "从网址",
     urlLabel: "图片的网址",
     urlHint: "https://…",
     urlTake: "使用",
