@@ -53,8 +53,8 @@ def _model(services: Services, name: str) -> dict[str, Any]:
 def _vision(services: Services) -> dict[str, Any]:
     """Return what a client needs to price a picture, or shrink it, before it sends it.
 
-    ``image_side``: longest side, in pixels, with which a picture is stored. ``grid``: the numbers of
-    the model's ``preprocessor_config.json``. ``fetches_urls``: whether a picture may be a URL.
+    ``image_side``: longest side, in pixels, with which a picture is stored. ``grid``: the numbers
+    of the model's ``preprocessor_config.json``. ``fetches_urls``: whether one may be a URL.
     """
     rules = services.profile.rules
     return {

@@ -89,5 +89,3 @@ class SlowWorker:
                 await redis.aclose()
 
         return self.thread.submit(lambda: asyncio.run(run())).result(WAIT_MS / 1000)
-
-

@@ -44,9 +44,11 @@ def test_every_error_that_a_client_can_meet_has_its_own_words(language: str) -> 
 
 
 def test_every_text_that_the_page_asks_for_exists() -> None:
-    asked = set(re.findall(r'data-(?:text|label|placeholder)="(\w+)"', HTML))
+    asked = set(re.findall(r'data-(?:text|label|placeholder|hint)="(\w+)"', HTML))
     for script in UI.glob("*.js"):
-        asked |= set(re.findall(r'\btext\("(\w+)"', script.read_text(encoding="utf-8")))
+        asked |= set(
+            re.findall(r'\b(?:text|inEveryLanguage)\("(\w+)"', script.read_text(encoding="utf-8"))
+        )
     assert asked <= texts("en").keys()
 
 
