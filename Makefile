@@ -35,7 +35,7 @@ layers: install-dev  ## the one-way street: who may import whom
 pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
 	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
 test-browser: install-dev system  ## the pages in a real Chromium, the dear tests too
-	@$(BIN)/pytest tests/browser -m browser $(ARGS)
+	@$(BIN)/pytest tests/browser $(ARGS)
 chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
 	@$(BIN)/python -m tests.chaos --json runs/chaos.json $(ARGS)
 hostile: install-dev  ## 2,000 hostile requests: make hostile ARGS='--count 300 --seed 7'

@@ -61,7 +61,7 @@ def test_every_element_that_a_script_looks_up_is_on_the_page() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_nothing_is_loaded_from_elsewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-    assert not re.search(r"https?://[\w.]|//cdn|@import", text)
+    assert not re.search(r"https?://\w|//cdn|@import", text)
 
 
 def test_the_page_has_no_inline_script_or_style() -> None:

@@ -17,6 +17,7 @@ IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\./[^"']+)["']""", re.MU
 def loaded(page: str) -> set[Path]:
     """Return the page and every script, style and icon of it, the scripts that these import too."""
     html = (UI / page).read_text(encoding="utf-8")
+    html = re.sub(r'<link rel="modulepreload"[^>]*>', "", html)
     wanted = [UI / name for name in re.findall(r'(?:src|href)="ui/([^"]+)"', html)]
     found = {UI / page}
     while wanted:
@@ -42,3 +43,13 @@ def test_every_script_is_loaded_by_a_page() -> None:
     everything = set().union(*(loaded(page.name) for page in UI.glob("*.html")))
     scripts = {*UI.glob("*.js"), *UI.glob("vendor/*.js"), *UI.glob("vendor/*.mjs")}
     assert scripts <= everything
+
+
+@pytest.mark.parametrize("page", ["index.html"])
+def test_a_page_names_all_its_modules_at_once(page: str) -> None:
+    """Else a browser learns of each only from the one before it."""
+    html = (UI / page).read_text(encoding="utf-8")
+    named = re.findall(r'(?:rel="modulepreload" href|type="module" src)="ui/([^"]+)"', html)
+    scripts = {file for file in loaded(page) if file.suffix in (".js", ".mjs")}
+    assert {UI / name for name in named} == scripts
+    assert len(named) == len(scripts)
