@@ -553,8 +553,8 @@ def test_the_page_has_a_port_of_its_own(
 
 LOOKS = [
     ("en-US", 1280, "light"),
-    ("zh-CN", 1280, "dark"),
-    ("en-US", 390, "dark"),
+    pytest.param("zh-CN", 1280, "dark", marks=pytest.mark.slow),
+    pytest.param("en-US", 390, "dark", marks=pytest.mark.slow),
     ("zh-CN", 390, "light"),
 ]
 
