@@ -79,7 +79,7 @@ export class AnswerText {
     const began = performance.now();
     const { thought, thinking, said } = partsOf(this.#text, this.#over);
     this.#thinking.hidden = thought === "";
-    byId("thinking-text", HTMLDivElement).textContent = thought;
+    byId("thinking-text", HTMLDivElement).replaceChildren(rendered(thought));
     if (!this.#chosen) this.#thinking.open = thinking && !this.#over;
     this.#box.replaceChildren(rendered(withoutMarks(said, this.#over)));
     this.#box.dataset.long = String(said.length > LONG_ANSWER || said.includes("\n"));

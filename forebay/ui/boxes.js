@@ -78,7 +78,7 @@ export function drawBoxes(drawing, boxes, { width, height }) {
     const place = { x: (box.x1 * width) / WHOLE, y: (box.y1 * height) / WHOLE };
     const span = { width: ((box.x2 - box.x1) * width) / WHOLE, height: ((box.y2 - box.y1) * height) / WHOLE };
     drawing.append(shape("rect", { ...place, ...span }));
-    const size = Math.max(width, height) / 36;
+    const size = Math.max(width, height) / 24;
     const label = shape("text", { x: place.x + size * 0.25, y: Math.max(place.y - size * 0.35, size), "font-size": size });
     label.textContent = box.label ? `${index + 1} ${box.label}` : String(index + 1);
     drawing.append(label);

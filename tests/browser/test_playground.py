@@ -271,7 +271,7 @@ def test_an_answer_is_markdown_its_thinking_is_folded_and_its_places_are_drawn(
     assert "<script>two" in visit.answer()
     assert text(page, "#answer-text mark") == "[[100,500,900,1000]]"
     page.click("#thinking summary")
-    assert text(page, "#thinking-text") == "The tag is **low**."
+    assert text(page, "#thinking-text") == "The tag is low."
     wide, high = size_of(PRICE)
     box = page.locator("#boxes rect")
     shown = [float(box.get_attribute(name) or 0) for name in ("x", "y", "width", "height")]
