@@ -16,7 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from bench.report import Raw, machine
+from bench.plan import Raw
+from bench.report import machine
 from bench.statistics import percentile
 from scripts.chromium import FLAGS, chromium_path
 from scripts.running_stack import running_stack
