@@ -160,10 +160,7 @@ export const en = {
     key_not_found: ["There is no such key", "Look at the list of keys again."],
     model_not_found: ["This model is not served here", "Reload the page to learn the model's name anew."],
     worker_not_found: ["There is no such worker", "Look at the list of workers again."],
-    no_supervisor: [
-      "Nothing here starts or ends workers",
-      "Change their number where they are started, such as in Kubernetes.",
-    ],
+    no_supervisor: ["Nothing here starts or ends workers", "Change their number where they are started, such as in Kubernetes."],
     task_not_dead: ["The task is no dead letter", "Only dead letters can be sent back."],
     task_not_found: ["The question is not known here", "Ask it again."],
     task_ended: ["The question has ended already", "Read its answer, or ask again."],
