@@ -8,7 +8,7 @@ BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve ask doctor test check lint types layers fmt pytest chaos hostile gpu-suite gpu-wheels monitoring slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-console install install-dev system clean
+.PHONY: help demo serve ask doctor test check lint types page-types layers fmt pytest test-browser chaos hostile gpu-suite gpu-wheels monitoring slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-page bench-console install install-dev system clean
 
 help:  ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,10 +28,14 @@ lint: install-dev  ## style, and formatting as it should be
 	@$(BIN)/ruff check $(CHECKED) && $(BIN)/ruff format --check $(CHECKED)
 types: install-dev  ## strict type checking
 	@$(BIN)/mypy
+page-types: install-dev  ## the pages' scripts, by their JSDoc (TypeScript, fetched by npm)
+	@$(BIN)/python -m scripts.page_types
 layers: install-dev  ## the one-way street: who may import whom
 	@$(BIN)/lint-imports
 pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
 	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
+test-browser: install-dev system  ## the pages in a real Chromium, the dear tests too
+	@$(BIN)/pytest tests/browser $(ARGS)
 chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
 	@$(BIN)/python -m tests.chaos --json runs/chaos.json $(ARGS)
 hostile: install-dev  ## 2,000 hostile requests: make hostile ARGS='--count 300 --seed 7'
@@ -59,6 +63,8 @@ bench-engine: install  ## Forebay beside its peers: make bench-engine ARGS='--on
 	@$(BIN)/python -m bench.engine --json runs/bench-engine.json $(ARGS)
 bench-queue: install  ## its queue beside others: make bench-queue ARGS='--only process'
 	@$(BIN)/python -m bench.queue --json runs/bench-queue.json $(ARGS)
+bench-page: install-dev system  ## how soon the page is usable: make bench-page ARGS='--loads 20'
+	@$(BIN)/python -m bench.page --json runs/bench-page.json $(ARGS)
 bench-door: install  ## the door beside Flask and Redis, overload, the road: make bench-door ARGS='--only added'
 	@$(BIN)/python -m bench.door --json runs/bench-door.json $(ARGS)
 bench-console: install  ## what open consoles cost the API: make bench-console ARGS='--consoles 20'

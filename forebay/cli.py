@@ -77,6 +77,9 @@ Upstream = Annotated[
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free one if taken.")]
+PlaygroundPort = Annotated[
+    int | None, typer.Option(help="A second port, for the playground; the next free one if taken.")
+]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
 Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard input ends.")]
 
@@ -88,6 +91,7 @@ def serve(
     upstream: Upstream = None,
     host: Host = None,
     port: Port = None,
+    playground_port: PlaygroundPort = None,
     workers: Workers = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
@@ -102,6 +106,7 @@ def serve(
             upstream_url=upstream,
             host=host,
             port=port,
+            playground_port=playground_port,
             workers=workers,
             queue_url=queue_url,
             data_dir=data_dir,
@@ -116,7 +121,7 @@ def api(
     queue_url: QueueUrl = None,
     sets: Sets = None,
     supervised: Supervised = False,
-    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    listen_fd: Annotated[list[int] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the API alone; needs a queue_url and a worker elsewhere."""
     settings = settings_of(sets, host=host, port=port, queue_url=queue_url)
@@ -125,7 +130,7 @@ def api(
     _leash(settings, supervised)
     from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server
 
-    door.run(settings, listen_fd=listen_fd)
+    door.run(settings, listen_fds=listen_fd or ())
 
 
 @app.command()

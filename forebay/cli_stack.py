@@ -178,6 +178,8 @@ def own_data_dir(settings: Settings) -> Iterator[Settings]:
 def say_where(stack: Stack) -> None:
     """Print where the page and the API are."""
     console.print(f"\n[bold]The page is at {stack.url}/[/]   API: {stack.url}/v1")
+    for name, url in stack.page_urls().items():
+        console.print(f"The {name} is at {url}/ too")
     console.print("[dim]Ctrl-C stops everything in order.[/]")
 
 

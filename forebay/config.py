@@ -33,6 +33,7 @@ from forebay.config_care import CareSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
 from forebay.config_logs import LogSettings
+from forebay.config_pages import PageSettings
 from forebay.config_telemetry import TelemetrySettings, read_headers
 from forebay.ops.telemetry import TelemetryTerms
 from forebay.outbound.allowed import check_ports, read_allowed
@@ -71,6 +72,7 @@ class Settings(
     CareSettings,
     LogSettings,
     TelemetrySettings,
+    PageSettings,
 ):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 

@@ -41,6 +41,7 @@ def main() -> None:
             take_page(browser, stack.url, "page.zh-CN", "zh-CN", "light", (1280, 800))
             take_page(browser, stack.url, "page-dark", "en-US", "dark", (1280, 800))
             take_page(browser, stack.url, "page-phone.zh-CN", "zh-CN", "dark", (390, 844))
+            take_review(browser, stack.url, "page-review.zh-CN", "zh-CN")
         take_demo(browser)
         browser.close()
 
@@ -49,6 +50,27 @@ def take_page(
     browser: Browser, url: str, name: str, locale: str, scheme: str, size: tuple[int, int]
 ) -> None:
     """Ask a sample's question and take the page with its answer."""
+    page = opened(browser, url, locale, scheme, size)
+    ask_first_sample(page)
+    save(page, name, whole=size[0] < 600)
+    page.context.close()
+
+
+def take_review(browser: Browser, url: str, name: str, locale: str) -> None:
+    """Have a sample reviewed and take the page with the model's opinion."""
+    page = opened(browser, url, locale, "light", (1280, 800))
+    page.click('[data-mode="review"]')
+    page.click('#strip button[data-file*="review"]')
+    page.wait_for_selector("#cost:visible")
+    page.click("#send")
+    page.wait_for_selector("#verdict:visible")
+    page.mouse.move(0, 0)
+    save(page, name, whole=True)
+    page.context.close()
+
+
+def opened(browser: Browser, url: str, locale: str, scheme: str, size: tuple[int, int]) -> Page:
+    """Return the page in a context of its own, once the model is ready."""
     context = browser.new_context(
         locale=locale,
         color_scheme="dark" if scheme == "dark" else "light",
@@ -59,9 +81,7 @@ def take_page(
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector('#status[data-state="ready"]')
-    ask_first_sample(page)
-    save(page, name, whole=size[0] < 600)
-    context.close()
+    return page
 
 
 def ask_first_sample(page: Page) -> None:

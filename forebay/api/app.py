@@ -34,6 +34,7 @@ from forebay.api.error_forms import install_error_forms
 from forebay.api.files import routes as files
 from forebay.api.files.folder import FileFolder
 from forebay.api.files.store import FileStore
+from forebay.api.front_page import FrontPageMiddleware
 from forebay.api.load import LoadGauge
 from forebay.api.middleware.access import AccessMiddleware
 from forebay.api.middleware.access_log import AccessLogMiddleware
@@ -118,6 +119,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(AccessLogMiddleware, metrics=services.metrics)
     app.add_middleware(TraceMiddleware, spans=services.spans, sample=services.trace_sample)
     app.add_middleware(RequestIdMiddleware)
+    if services.settings.front_pages:
+        app.add_middleware(FrontPageMiddleware, pages=services.settings.front_pages)
     return app
 
 
@@ -307,6 +310,7 @@ def door_settings(settings: Settings) -> DoorSettings:
         cors_origins=settings.cors_origins,
         cors_credentials=settings.cors_credentials,
         send_timeout_s=settings.send_timeout_s,
+        front_pages={getattr(settings, name): at for name, at in settings.page_ports().items()},
     )
 
 

@@ -45,7 +45,30 @@ def _model(services: Services, name: str) -> dict[str, Any]:
         "owned_by": "forebay",
         "root": profile.name,
         "max_model_len": profile.context_tokens,
+        "vision": _vision(services),
         "visual_tokens": {f"{side}x{side}": _visual_tokens(services, side) for side in _SIDES},
+    }
+
+
+def _vision(services: Services) -> dict[str, Any]:
+    """Return what a client needs to price a picture, or shrink it, before it sends it.
+
+    ``image_side``: longest side, in pixels, with which a picture is stored. ``grid``: the numbers
+    of the model's ``preprocessor_config.json``. ``fetches_urls``: whether one may be a URL.
+    """
+    rules = services.profile.rules
+    return {
+        "image_side": services.settings.image_side,
+        "max_images": services.limits.max_images,
+        "max_image_pixels": services.limits.max_image_pixels,
+        "fetches_urls": services.fetcher is not None,
+        "grid": {
+            "patch_size": rules.patch_size,
+            "merge_size": rules.merge_size,
+            "temporal_patch_size": rules.temporal_patch_size,
+            "min_pixels": rules.min_pixels,
+            "max_pixels": rules.max_pixels,
+        },
     }
 
 

@@ -7,6 +7,7 @@ import gc
 import resource
 import signal
 import socket
+from collections.abc import Sequence
 
 import structlog
 import uvicorn
@@ -35,11 +36,11 @@ _OTHER_FILES = 256
 """Open files beside connections: the queue's server, pictures, decoders, logs."""
 
 
-def run(settings: Settings, *, listen_fd: int | None = None) -> None:
+def run(settings: Settings, *, listen_fds: Sequence[int] = ()) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests end within ``settings.drain_s``.
 
-    ``listen_fd``: a listening socket that the parent holds open across restarts, so that clients
-    meet a pause instead of a refusal.
+    ``listen_fds``: listening sockets that the parent holds open across restarts, so that clients
+    meet a pause instead of a refusal; of the settings' port and of every page's own.
     """
     configure_logs(
         "api",
@@ -50,11 +51,11 @@ def run(settings: Settings, *, listen_fd: int | None = None) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the supervisor's, before it ends what does not answer
     # a request takes two thirds of the processor time that it takes on asyncio's own loop
-    uvloop.run(_serve(settings, listen_fd))
+    uvloop.run(_serve(settings, listen_fds))
 
 
-async def _serve(settings: Settings, listen_fd: int | None) -> None:
-    sockets = None if listen_fd is None else [socket.socket(fileno=listen_fd)]
+async def _serve(settings: Settings, listen_fds: Sequence[int]) -> None:
+    sockets = [socket.socket(fileno=fd) for fd in listen_fds] or _sockets_of_pages(settings)
     async with build(settings) as app:
         server = uvicorn.Server(
             uvicorn.Config(
@@ -83,6 +84,18 @@ def _spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
+
+
+def _sockets_of_pages(settings: Settings) -> list[socket.socket] | None:
+    """Return where the API and its pages listen; None: on the one port that the server opens."""
+    own = [getattr(settings, name) for name in settings.page_ports()]
+    if not own:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return [
+        socket.create_server((settings.host, port), family=family, backlog=_BACKLOG)
+        for port in (settings.port, *own)
+    ]
 
 
 def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:

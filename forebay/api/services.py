@@ -76,6 +76,8 @@ class DoorSettings:
     """What is logged while nobody wants another level."""
     cors_origins: tuple[str, ...] = ()
     cors_credentials: bool = False
+    front_pages: Mapping[int, str] = field(default_factory=dict)
+    """Ports of pages -> the path that is met there at the root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,66 +1,92 @@
 // @ts-check
 /** The answer's panel: a small state machine and the figures beside it. */
 
+import { AnswerText } from "./answer_text.js";
 import { ApiError } from "./api.js";
 import { byId } from "./dom.js";
 import { errorWords, text } from "./i18n.js";
 
 /** @typedef {"empty" | "waiting" | "streaming" | "done" | "cut" | "stopped" | "failed"} State */
+/** @typedef {{promptTokens: number | null, answerTokens: number}} Usage */
+/** Whose answer it is, where another question was equal. @typedef {"cached" | "joined" | null} Reuse */
+/**
+ * What is kept of an answer. Times in milliseconds since the epoch, 0 where nothing came.
+ * @typedef {{state: State, text: string, askedAt: number, firstAt: number, endedAt: number,
+ *   usage: Usage | null, reuse: Reuse, requestId: string,
+ *   error: {code: string, message: string, mend: string, retryAfter: string} | null}} Outcome
+ */
 
-const LONG_ANSWER = 120;
 const TICK_MS = 100;
 
 export class Answer {
   #panel = byId("answer", HTMLElement);
   #phase = byId("phase", HTMLSpanElement);
-  #text = byId("answer-text", HTMLParagraphElement);
-  #facts = byId("facts", HTMLDListElement);
-  #first = byId("fact-first", HTMLElement);
-  #total = byId("fact-total", HTMLElement);
-  #tokens = byId("fact-tokens", HTMLElement);
-  /** @type {State} */
-  #state = "empty";
-  #startedMs = 0;
-  #firstMs = 0;
-  #endedMs = 0;
-  /** @type {{promptTokens: number, answerTokens: number} | null} */
-  #usage = null;
+  #words;
+  /** @type {Outcome} */
+  #now = blank();
   #timer = 0;
-  /** @type {unknown} */
-  #error = null;
   /** @type {string | null} */
   #wanted = null;
   #cutShort = false;
-  /** @type {"cached" | "joined" | null} whose answer it is, where another question was equal */
-  #reuse = null;
   /** @type {{ahead: number, etaSeconds: number | null} | null} */
   #place = null;
 
-  /** @param {string | null} wanted the right answer, where a sample's own question is asked */
-  begin(wanted) {
-    this.#startedMs = performance.now();
-    this.#firstMs = 0;
-    this.#usage = null;
-    this.#error = null;
-    this.#place = null;
-    this.#reuse = null;
+  /** @param {(boxes: import("./boxes.js").Box[]) => void} onBoxes told of the places that an answer names */
+  constructor(onBoxes) {
+    this.#words = new AnswerText(onBoxes);
+  }
+
+  /** @returns {Outcome} what there is of the answer now */
+  get outcome() {
+    return { ...this.#now, text: this.#words.whole };
+  }
+
+  /** @returns {string} the answer itself, without thinking */
+  get said() {
+    return this.#words.said;
+  }
+
+  /**
+   * @param {string} question
+   * @param {string | null} wanted the right answer, where a sample's own question is asked
+   * @param {Partial<Outcome>} [before] what came before a reload
+   */
+  begin(question, wanted, before = {}) {
+    this.#now = { ...blank(), askedAt: Date.now(), ...before };
     this.#wanted = wanted;
-    this.#text.textContent = "";
-    this.#text.dataset.long = "false";
-    this.#showRequest("");
+    this.#place = null;
+    this.#cutShort = false;
+    this.#ask(question);
+    this.#words.begin(this.#now.text);
+    clearInterval(this.#timer);
     this.#timer = setInterval(() => this.render(), TICK_MS);
-    this.#enter("waiting");
+    this.#enter(this.#now.text ? "streaming" : "waiting");
     this.#panel.scrollIntoView({ block: "nearest" }); // on a phone it is below the fold
+  }
+
+  /**
+   * Shows an answer that was given before.
+   * @param {string} question
+   * @param {Outcome} outcome
+   */
+  show(question, outcome) {
+    clearInterval(this.#timer);
+    this.#now = { ...outcome };
+    this.#wanted = null;
+    this.#ask(question);
+    this.#words.begin(outcome.text);
+    this.#words.end(false);
+    this.#enter(outcome.state);
   }
 
   /** @param {import("./task.js").AnswerEvent} event */
   take(event) {
-    if (event.kind === "open") this.#showRequest(event.requestId);
+    if (event.kind === "open") this.#now.requestId = event.requestId;
     else if (event.kind === "text") this.#append(event.text);
-    else if (event.kind === "usage") this.#usage = event;
+    else if (event.kind === "usage") this.#now.usage = event;
     else if (event.kind === "finish") this.#conclude(event.reason, event.reuse);
     else if (event.kind === "restart") this.#startOver();
-    else this.#stand(event.kind === "place" ? event : null);
+    else if (event.kind !== "read") this.#stand(event.kind === "place" ? event : null);
   }
 
   /** The answer is whole. */
@@ -75,46 +101,62 @@ export class Answer {
 
   /** @param {unknown} error */
   fail(error) {
-    this.#error = error;
-    if (error instanceof ApiError && error.requestId) this.#showRequest(error.requestId);
+    const known = error instanceof ApiError ? error : null;
+    this.#now.error = {
+      code: known?.code ?? "page_error",
+      message: error instanceof Error ? error.message : String(error),
+      mend: known?.mend ?? "",
+      retryAfter: known?.retryAfter ?? "",
+    };
+    if (known?.requestId) this.#now.requestId = known.requestId;
     this.#end("failed");
   }
 
   /** Writes the state in the language of now. */
   render() {
-    const seconds = ((performance.now() - this.#startedMs) / 1000).toFixed(1);
-    this.#panel.dataset.state = this.#state;
-    this.#phase.textContent = this.#state === "empty" ? "" : text(this.#state, { seconds });
-    if (this.#state === "waiting") this.#phase.setAttribute("aria-live", "off");
+    const { state } = this.#now;
+    this.#panel.dataset.state = state;
+    this.#phase.textContent = state === "empty" ? "" : text(state, { seconds: this.#secondsTo(Date.now(), 1) });
+    if (state === "waiting") this.#phase.setAttribute("aria-live", "off");
     else this.#phase.removeAttribute("aria-live");
+    this.#words.render();
     this.#renderPlace();
     this.#renderFacts();
     this.#renderExpected();
     this.#renderError();
+    byId("actions", HTMLDivElement).hidden = state === "empty" || !this.#over;
+  }
+
+  get #over() {
+    return this.#now.state !== "waiting" && this.#now.state !== "streaming";
+  }
+
+  /** @param {string} question */
+  #ask(question) {
+    byId("asked", HTMLParagraphElement).textContent = question;
   }
 
   /** @param {string} piece */
   #append(piece) {
-    if (!this.#firstMs) this.#firstMs = performance.now();
-    this.#text.append(piece);
-    this.#text.dataset.long = String((this.#text.textContent ?? "").length > LONG_ANSWER);
-    if (this.#state !== "streaming") this.#enter("streaming");
+    this.#now.firstAt ||= Date.now();
+    this.#words.append(piece);
+    if (this.#now.state !== "streaming") this.#enter("streaming");
   }
 
   /** A worker died: what was written is void, and the answer starts over. */
   #startOver() {
-    this.#text.textContent = "";
-    this.#firstMs = 0;
+    this.#words.begin("");
+    this.#now.firstAt = 0;
     this.#enter("waiting");
   }
 
   /**
    * @param {string} reason
-   * @param {"cached" | "joined" | null} reuse
+   * @param {Reuse} reuse
    */
   #conclude(reason, reuse) {
     this.#cutShort = reason === "length";
-    this.#reuse = reuse;
+    this.#now.reuse = reuse;
   }
 
   /** @param {{ahead: number, etaSeconds: number | null} | null} place in the queue; null: out of it */
@@ -125,7 +167,7 @@ export class Answer {
 
   #renderPlace() {
     const line = byId("place", HTMLParagraphElement);
-    const place = this.#state === "waiting" ? this.#place : null;
+    const place = this.#now.state === "waiting" ? this.#place : null;
     line.hidden = place === null;
     if (!place) return;
     const where = place.ahead === 0 ? text("next") : text("ahead", { count: place.ahead });
@@ -136,64 +178,84 @@ export class Answer {
   /** @param {State} state a last one */
   #end(state) {
     clearInterval(this.#timer);
-    this.#endedMs = performance.now();
-    this.#cutShort = false;
+    this.#now.endedAt = Date.now();
+    this.#words.end(state !== "failed");
     this.#enter(state);
   }
 
   /** @param {State} state */
   #enter(state) {
-    this.#state = state;
+    this.#now.state = state;
     this.render();
   }
 
   #renderFacts() {
-    const over = this.#state !== "waiting" && this.#state !== "streaming";
-    this.#facts.hidden = this.#state === "empty" || this.#state === "waiting";
-    this.#facts.dataset.bare = String(over && !this.#firstMs);
-    this.#first.textContent = this.#firstMs ? this.#since(this.#firstMs) : "–";
-    this.#total.textContent = this.#since(over ? this.#endedMs : performance.now());
-    const usage = this.#usage;
-    this.#tokens.textContent = usage
-      ? text("tokenCount", { answer: usage.answerTokens, prompt: usage.promptTokens })
-      : "–";
-    byId("source", HTMLDivElement).hidden = this.#reuse === null;
-    byId("fact-source", HTMLElement).textContent = this.#reuse && text(this.#reuse);
+    const { state, firstAt, endedAt, usage, reuse, requestId } = this.#now;
+    const facts = byId("facts", HTMLDListElement);
+    facts.hidden = state === "empty" || state === "waiting";
+    facts.dataset.whole = String(this.#over && !firstAt); // it came at once, as a review does
+    facts.dataset.bare = String(this.#over && !firstAt && !usage);
+    const tell = (/** @type {string} */ id, /** @type {string} */ words) => (byId(id, HTMLElement).textContent = words);
+    tell("fact-first", firstAt ? text("seconds", { seconds: this.#secondsTo(firstAt, 2) }) : "–");
+    tell("fact-total", text("seconds", { seconds: this.#secondsTo(this.#over ? endedAt : Date.now(), 2) }));
+    tell("fact-speed", speedOf(this.#now));
+    tell("fact-tokens", usage ? tokensOf(usage) : "–");
+    tell("fact-source", reuse ? text(reuse) : "");
+    tell("fact-request", requestId);
+    byId("source", HTMLDivElement).hidden = reuse === null;
+    byId("request", HTMLDivElement).hidden = requestId === "";
   }
 
   #renderExpected() {
-    const known = this.#wanted !== null && this.#state === "done";
+    const known = this.#wanted !== null && this.#now.state === "done";
     byId("expected", HTMLDivElement).hidden = !known;
     const value = byId("fact-expected", HTMLElement);
     value.textContent = this.#wanted;
-    value.dataset.right = String(this.#text.textContent?.trim() === this.#wanted);
+    value.dataset.right = String(known && this.#words.said === this.#wanted);
   }
 
   #renderError() {
+    const { state, error } = this.#now;
     const box = byId("error", HTMLDivElement);
-    box.hidden = this.#state !== "failed";
-    if (box.hidden) return;
-    const error = this.#error;
-    const code = error instanceof ApiError ? error.code : "page_error";
-    const words = errorWords(code);
-    const retryAfter = error instanceof ApiError ? error.retryAfter : "";
-    const mend = words?.mend ?? (error instanceof ApiError ? error.mend : "");
+    box.hidden = state !== "failed" || !error;
+    if (state !== "failed" || !error) return;
+    const words = errorWords(error.code);
+    const mend = words?.mend ?? error.mend;
     byId("error-title", HTMLElement).textContent = words?.title ?? text("unknownError");
-    byId("error-code", HTMLElement).textContent = code;
-    byId("error-message", HTMLParagraphElement).textContent = error instanceof Error ? error.message : String(error);
-    byId("error-mend", HTMLParagraphElement).textContent = retryAfter
-      ? `${mend} ${text("retryAfter", { seconds: retryAfter })}`
+    byId("error-code", HTMLElement).textContent = error.code;
+    byId("error-message", HTMLParagraphElement).textContent = error.message;
+    byId("error-mend", HTMLParagraphElement).textContent = error.retryAfter
+      ? `${mend} ${text("retryAfter", { seconds: error.retryAfter })}`
       : mend;
   }
 
-  /** @param {string} requestId */
-  #showRequest(requestId) {
-    byId("request", HTMLDivElement).hidden = requestId === "";
-    byId("fact-request", HTMLElement).textContent = requestId;
+  /**
+   * @param {number} moment
+   * @param {number} digits
+   */
+  #secondsTo(moment, digits) {
+    return (Math.max(0, moment - this.#now.askedAt) / 1000).toFixed(digits);
   }
+}
 
-  /** @param {number} momentMs */
-  #since(momentMs) {
-    return text("seconds", { seconds: ((momentMs - this.#startedMs) / 1000).toFixed(2) });
-  }
+/** @returns {Outcome} */
+function blank() {
+  const times = { askedAt: 0, firstAt: 0, endedAt: 0 };
+  return { state: "empty", text: "", ...times, usage: null, reuse: null, requestId: "", error: null };
+}
+
+/** @param {Usage} usage */
+function tokensOf({ answerTokens: answer, promptTokens: prompt }) {
+  return prompt === null ? String(answer) : text("tokenCount", { answer, prompt });
+}
+
+/**
+ * @param {Outcome} outcome
+ * @returns {string} tokens a second after the first one, where the model wrote them for this question
+ */
+function speedOf({ firstAt, endedAt, usage, reuse }) {
+  const seconds = (endedAt - firstAt) / 1000;
+  if (!usage || reuse || !firstAt || usage.answerTokens < 2 || seconds <= 0) return "–";
+  const speed = (usage.answerTokens - 1) / seconds;
+  return text("perSecond", { tokens: speed < 10 ? speed.toFixed(1) : Math.round(speed) });
 }

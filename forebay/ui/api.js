@@ -26,23 +26,67 @@ export class ApiError extends Error {
   }
 }
 
+/** A picture to send: its bytes, or where the server finds it. @typedef {{blob: Blob | null, url: string}} Sendable */
+
 /**
  * Puts one question into the queue.
- * @param {{model: string, question: string, image: Blob | null, signal: AbortSignal}} ask
+ * @param {{model: string, question: string, pictures: readonly Sendable[], fresh: boolean, signal: AbortSignal}} ask
+ *   `fresh`: no equal question's answer will do
  * @returns {Promise<{taskId: string, requestId: string}>}
  */
-export async function submitTask({ model, question, image, signal }) {
+export async function submitTask({ model, question, pictures, fresh, signal }) {
+  /** @type {Record<string, string>} */
+  const headers = { "content-type": "application/json" };
+  if (fresh) headers["cache-control"] = "no-store";
   const response = await request("v1/tasks", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers,
     body: JSON.stringify({
       model,
-      messages: [{ role: "user", content: await contentOf(question, image) }],
+      messages: [{ role: "user", content: await contentOf(question, pictures) }],
     }),
     signal,
   });
   const task = await response.json();
   return { taskId: String(task.id), requestId: response.headers.get("x-request-id") ?? "" };
+}
+
+/**
+ * What the model says for or against a picture.
+ * @typedef {{result: string, reasons: string[], confidence: number | null, tokens: number | null, requestId: string}} Opinion
+ */
+
+/**
+ * Has a picture reviewed, by the template of that name.
+ * @param {{model: string, prompt: string, picture: Sendable | null, signal: AbortSignal}} ask
+ * @returns {Promise<Opinion>}
+ */
+export async function review({ model, prompt, picture, signal }) {
+  const image = picture ? await addressOf(picture) : undefined;
+  const response = await request("v1/multimodal/inference", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, prompt, image, template: "review" }),
+    signal,
+  });
+  const body = await response.json();
+  return {
+    result: String(body.result),
+    reasons: Array.isArray(body.reasons) ? body.reasons.map(String) : [],
+    confidence: typeof body.confidence === "number" ? body.confidence : null,
+    tokens: typeof body.tokens_generated === "number" ? body.tokens_generated : null,
+    requestId: response.headers.get("x-request-id") ?? "",
+  };
+}
+
+/**
+ * @param {string} taskId
+ * @param {AbortSignal} signal
+ * @returns {Promise<any>} the task's object
+ */
+export async function readTask(taskId, signal) {
+  const response = await request(`v1/tasks/${encodeURIComponent(taskId)}`, { signal, cache: "no-store" });
+  return response.json();
 }
 
 /**
@@ -65,13 +109,20 @@ export async function cancelTask(taskId) {
 }
 
 /**
- * @param {boolean} insists ask for a key even after a "not now"
- * @returns {Promise<string>} the name of the model that is served, or "" when none is listed
+ * What the served model sees by, and what the server does with pictures.
+ * @typedef {{image_side: number, max_images: number, max_image_pixels: number, fetches_urls: boolean,
+ *   grid: import("./grid.js").Grid}} Vision
+ * @typedef {{name: string, vision: Vision | null}} Served
  */
-export async function modelName(insists) {
+
+/**
+ * @param {boolean} insists ask for a key even after a "not now"
+ * @returns {Promise<Served>} the model that is served; its name is "" when none is listed
+ */
+export async function servedModel(insists) {
   const response = await request("v1/models", {}, { limitMs: LOOK_MS, insists });
-  const body = await response.json();
-  return body.data?.[0]?.id ?? "";
+  const first = (await response.json()).data?.[0];
+  return { name: first?.id ?? "", vision: first?.vision ?? null };
 }
 
 /** @returns {Promise<"ready" | "waiting" | "gone">} whether questions are answered now */
@@ -169,14 +220,20 @@ export function errorOf(body, facts) {
 
 /**
  * @param {string} question
- * @param {Blob | null} image
+ * @param {readonly Sendable[]} pictures
  */
-async function contentOf(question, image) {
-  if (!image) return question;
+async function contentOf(question, pictures) {
+  if (pictures.length === 0) return question;
+  const addresses = await Promise.all(pictures.map(addressOf));
   return [
-    { type: "image_url", image_url: { url: await dataUrl(image) } },
+    ...addresses.map((url) => ({ type: "image_url", image_url: { url } })),
     { type: "text", text: question },
   ];
+}
+
+/** @param {Sendable} picture */
+async function addressOf(picture) {
+  return picture.blob ? dataUrl(picture.blob) : picture.url;
 }
 
 /**

@@ -33,3 +33,51 @@ export function actionButton(action) {
   button.addEventListener("click", action);
   return button;
 }
+
+/**
+ * @template {keyof HTMLElementTagNameMap} N
+ * @param {N} name
+ * @param {string} className "" for none
+ * @param {(Node | string)[]} content
+ * @returns {HTMLElementTagNameMap[N]} an element that holds it
+ */
+export function made(name, className, ...content) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  element.append(...content);
+  return element;
+}
+
+/**
+ * @param {string} words
+ * @param {() => void} action
+ * @returns {HTMLButtonElement} a button that says so and does it
+ */
+export function namedButton(words, action) {
+  const button = actionButton(action);
+  button.textContent = words;
+  return button;
+}
+
+/**
+ * @param {string} selector
+ * @returns {SVGSVGElement} the drawing of that selector. Throws when the page has none.
+ */
+export function drawing(selector) {
+  const found = document.querySelector(selector);
+  if (!(found instanceof SVGSVGElement)) throw new Error(`no drawing ${selector}`);
+  return found;
+}
+
+/**
+ * Shows words on a button for a moment: it did what it says.
+ * @param {HTMLButtonElement} button
+ * @param {string} words
+ */
+export function flash(button, words) {
+  const before = button.textContent;
+  button.textContent = words;
+  setTimeout(() => {
+    if (button.textContent === words) button.textContent = before;
+  }, 1_500);
+}

@@ -13,6 +13,8 @@ const LOCALES = { en: "en", zh: "zh-CN" };
 
 /** @type {Language} */
 let language = firstLanguage();
+/** @type {(() => void)[]} */
+const listeners = [];
 
 /** @returns {Language} the remembered choice, else the browser's */
 function firstLanguage() {
@@ -31,6 +33,12 @@ export function chooseLanguage(chosen) {
   language = chosen;
   remember("language", chosen);
   applyWords();
+  for (const listener of listeners) listener();
+}
+
+/** Has what a script wrote written anew when the language changes. @param {() => void} listener */
+export function onLanguage(listener) {
+  listeners.push(listener);
 }
 
 /**
@@ -40,6 +48,14 @@ export function chooseLanguage(chosen) {
  */
 export function text(key, values = {}) {
   return WORDS[language].texts[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+}
+
+/**
+ * @param {TextKey} key
+ * @returns {string[]} the text in each language
+ */
+export function inEveryLanguage(key) {
+  return Object.values(WORDS).map((words) => words.texts[key]);
 }
 
 /**
@@ -66,6 +82,9 @@ export function applyWords() {
   }
   for (const element of document.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", text(keyOf(element, "data-label")));
+  }
+  for (const element of document.querySelectorAll("[data-hint]")) {
+    element.setAttribute("title", text(keyOf(element, "data-hint")));
   }
   for (const element of document.querySelectorAll("[data-placeholder]")) {
     element.setAttribute("placeholder", text(keyOf(element, "data-placeholder")));

@@ -1,7 +1,7 @@
 // @ts-check
 /** The lamp in the header: which model is served, and whether it answers now. */
 
-import { modelName, readiness } from "./api.js";
+import { readiness, servedModel } from "./api.js";
 import { byId } from "./dom.js";
 import { text } from "./i18n.js";
 
@@ -13,15 +13,24 @@ export class Status {
   #lamp = byId("status", HTMLElement);
   #words = byId("status-text", HTMLElement);
   #model = "";
+  #onVision;
   /** @type {"unknown" | "ready" | "waiting" | "gone"} */
   #state = "unknown";
+
+  /** @param {(vision: import("./api.js").Vision) => void} onVision told how the model sees, once it is known */
+  constructor(onVision) {
+    this.#onVision = onVision;
+  }
 
   /**
    * @param {boolean} [wanted] a person waits for it: a key that lacks is asked for again
    * @returns {Promise<string>} the model's name, asked for once. Throws ApiError.
    */
   async model(wanted = true) {
-    this.#model ||= await modelName(wanted);
+    if (this.#model) return this.#model;
+    const served = await servedModel(wanted);
+    this.#model = served.name;
+    if (served.vision) this.#onVision(served.vision);
     return this.#model;
   }
 

@@ -1,17 +1,18 @@
 // @ts-check
 /** One question's way from the queue to its answer, whatever is interrupted in between. */
 
-import { ApiError, asApiError, cancelTask, errorOf, isStop, openTask } from "./api.js";
+import { ApiError, asApiError, cancelTask, errorOf, isStop, openTask, readTask } from "./api.js";
 import { readEvents } from "./sse.js";
 
 /**
  * @typedef {{kind: "open", requestId: string}
  *   | {kind: "place", ahead: number, etaSeconds: number | null}
  *   | {kind: "started"}
+ *   | {kind: "read", place: string}
  *   | {kind: "text", text: string}
  *   | {kind: "restart"}
  *   | {kind: "finish", reason: string, reuse: "cached" | "joined" | null}
- *   | {kind: "usage", promptTokens: number, answerTokens: number}} AnswerEvent
+ *   | {kind: "usage", promptTokens: number | null, answerTokens: number}} AnswerEvent
  */
 
 /** Tries to come back in a row before it is given up; the pause between them grows to the longest. */
@@ -24,20 +25,24 @@ const LONGEST_PAUSE_MS = 5_000;
  * @param {string} taskId
  * @param {string} requestId
  * @param {AbortSignal} signal
+ * @param {string} place the last id that was read before, "" for the beginning
  * @returns {AsyncGenerator<AnswerEvent, void, void>}
  */
-export async function* followTask(taskId, requestId, signal) {
-  let place = "";
+export async function* followTask(taskId, requestId, signal, place) {
   let pauseMs = FIRST_PAUSE_MS;
   for (let tries = 0; tries < MOST_TRIES; tries++) {
     try {
       const response = await openTask(taskId, place, signal);
-      if (!response.body || response.status === 204) break;
+      if (response.status === 204) {
+        yield* endOf(await readTask(taskId, signal)); // all was read before, but for the reading's end
+        return;
+      }
+      if (!response.body) break;
       for await (const event of readEvents(response.body)) {
         tries = 0;
         pauseMs = FIRST_PAUSE_MS;
-        if (event.id) place = event.id;
         yield* factsOf(event.event, JSON.parse(event.data), requestId);
+        if (event.id) yield { kind: "read", place: (place = event.id) };
         if (event.event === "done") return;
       }
     } catch (error) {

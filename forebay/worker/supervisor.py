@@ -76,10 +76,11 @@ class Stack:
         self._report = report
         self._log_dir = log_dir
         self._queue = QueueServer(settings)
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._lock: int | None = None
         self._monitors: list[asyncio.Task[None]] = []
         self.port = settings.port
+        self._page_ports: dict[str, int] = {}
         self.api: Child | None = None
         self._crew: Crew | None = None
 
@@ -87,6 +88,14 @@ class Stack:
     def url(self) -> str:
         """Where clients on this machine reach the API."""
         return ports.local_url(self._settings.host, self.port)
+
+    def page_urls(self) -> dict[str, str]:
+        """Return where pages have ports of their own: page -> URL."""
+        found = self._page_ports.items()
+        return {
+            name.removesuffix("_port"): ports.local_url(self._settings.host, port)
+            for name, port in found
+        }
 
     @property
     def workers(self) -> list[Child]:
@@ -158,10 +167,9 @@ class Stack:
 
     async def _start(self) -> None:
         settings = self._settings
-        self._listener = ports.listen(settings.host, settings.port)
-        self.port = ports.port_of(self._listener)
-        if self.port != settings.port:
-            self._report(f"port {settings.port} is taken: using {self.port}")
+        self.port = self._listen(settings.port)
+        for name in settings.page_ports():
+            self._page_ports[name] = self._listen(getattr(settings, name))
         await self._queue.start()
         self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
         self._monitors.append(asyncio.create_task(_give_signs(settings.run_dir)))
@@ -174,16 +182,25 @@ class Stack:
         if terms.rules.any:
             care = Recycler(lambda: self.workers, settings.run_dir, self._open_queue, terms)
             self._monitors.append(asyncio.create_task(care.run()))
+        listening = tuple(listener.fileno() for listener in self._listeners)
         self.api = Child(
             ChildSpec(
                 "api",
-                ("api", "--supervised", "--listen-fd", str(self._listener.fileno())),
+                ("api", "--supervised", *(f"--listen-fd={fd}" for fd in listening)),
                 environment,
                 self._log_file("api"),
-                pass_fds=(self._listener.fileno(),),
+                pass_fds=listening,
             )
         )
         await self._run(self.api)
+
+    def _listen(self, wanted: int) -> int:
+        """Take a port, or the next free one, for the API; return which."""
+        self._listeners.append(ports.listen(self._settings.host, wanted))
+        port = ports.port_of(self._listeners[-1])
+        if port != wanted:
+            self._report(f"port {wanted} is taken: using {port}")
+        return port
 
     async def _start_workers(self, environment: dict[str, str]) -> None:
         settings, stack = self._settings, _stack_id(self._settings)
@@ -231,7 +248,8 @@ class Stack:
         return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}
 
     def _settings_of_children(self) -> Settings:
-        return self._settings.model_copy(update={"queue_url": self._queue.url, "port": self.port})
+        found = {"queue_url": self._queue.url, "port": self.port, **self._page_ports}
+        return self._settings.model_copy(update=found)
 
     def _log_file(self, name: str) -> Path | None:
         return self._log_dir / f"{name}.log" if self._log_dir else None
@@ -302,8 +320,8 @@ class Stack:
         """Stop in order; see the module's text. A second signal hurries every step."""
         hurry = self._stop.hurried
         grace_s = self._settings.drain_s + STOP_MARGIN_S
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self.api is not None:
             await self.api.stop(grace_s, hurry)
             self._report("door closed")

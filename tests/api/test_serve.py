@@ -19,7 +19,7 @@ from forebay.queue.embedded import EmbeddedValkey
 from tests.api.door import eventually
 
 CODE = "from forebay.config import load_settings; from forebay.api.serve import run; import sys; "
-CODE += "run(load_settings(), listen_fd=int(sys.argv[1]))"
+CODE += "run(load_settings(), listen_fds=[int(fd) for fd in sys.argv[1:]])"
 
 
 def write_model(folder: Path) -> Path:

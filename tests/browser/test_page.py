@@ -5,17 +5,9 @@ Each test asks questions of its own: an equal one would be answered at once, fro
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
 import re
-import signal
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,13 +15,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from forebay.config import PACKAGE_FOLDER
-from forebay.core.events import Usage
-from forebay.queue.connection import connect
-from forebay.queue.ports import Lease, Outcome, StreamWrite
-from forebay.queue.redis_queue import RedisQueue
-from forebay.queue.token_stream import RedisTokenStreams
 from scripts.running_stack import RunningStack
-from tests.browser.conftest import WAIT_MS, Visit, open_page
+from tests.browser.conftest import Visit, open_page
+from tests.browser.slow_worker import PIECES, frozen_workers, slow_worker
 
 pytestmark = pytest.mark.browser
 
@@ -53,21 +41,6 @@ def drop(visit: Visit, content: bytes, name: str, kind: str = "image/jpeg") -> N
 
 def picture(sample: dict[str, str]) -> bytes:
     return (PACKAGE_FOLDER / "samples" / sample["file"]).read_bytes()
-
-
-@contextmanager
-def frozen_workers(stack: RunningStack) -> Iterator[None]:
-    """Stop the workers' clocks, so that a question surely waits."""
-    statuses = stack.data_dir.glob("run/*.status.json")
-    pids = [json.loads(path.read_text(encoding="utf-8"))["pid"] for path in statuses]
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def ask_the_api(stack: RunningStack, sample: dict[str, str]) -> str:
@@ -159,61 +132,6 @@ def test_a_waiting_question_shows_its_place_in_both_languages(
     assert visit.outcome() in ("done", "cut")
     assert visit.page.locator("#place").is_hidden()
     assert visit.errors == []
-
-
-PIECES = ("The tag ", "says ¥12.50", ", and the price ", "is right.")
-
-
-@contextmanager
-def slow_worker(stack: RunningStack) -> Iterator[SlowWorker]:
-    """Stand in for the stack's own workers, at the test's pace."""
-    with frozen_workers(stack), ThreadPoolExecutor(1) as thread:
-        yield SlowWorker(f"unix://{stack.data_dir}/queue/valkey.sock", thread)
-
-
-@dataclass
-class SlowWorker:
-    """Its calls run in another thread: the browser's client holds this one's event loop."""
-
-    url: str
-    thread: ThreadPoolExecutor
-
-    def lease(self) -> Lease:
-        leases: list[Lease] = []
-        while not leases:
-            leases = self._with(lambda queue, _: queue.claim("slow", 1, 10**6))
-        return leases[0]
-
-    def say(self, lease: Lease, *texts: str) -> None:
-        for text in texts:
-            write = StreamWrite(lease.task_id, lease.fence, text, 1)
-            stale = self._with(lambda _, streams, write=write: streams.append([write]))
-            assert not stale
-
-    def finish(self, lease: Lease, text: str) -> None:
-        outcome = Outcome(lease.task_id, lease.fence, text=text, usage=Usage(5, len(PIECES)))
-        assert self._with(lambda queue, _: queue.finish([outcome])) == [lease.task_id]
-
-    def drop(self, lease: Lease) -> None:
-        """Heed the cancel that a heartbeat tells of."""
-        pair = [(lease.task_id, lease.fence)]
-        while not self._with(lambda queue, _: queue.heartbeat("slow", pair)).cancelled:
-            pass
-        self.release(lease)
-
-    def release(self, lease: Lease) -> None:
-        pair = [(lease.task_id, lease.fence)]
-        assert self._with(lambda queue, _: queue.release(pair)) == [lease.task_id]
-
-    def _with(self, act: Callable[[RedisQueue, RedisTokenStreams], Awaitable[Any]]) -> Any:
-        async def run() -> Any:
-            redis = connect(self.url)
-            try:
-                return await act(RedisQueue(redis), RedisTokenStreams(redis))
-            finally:
-                await redis.aclose()
-
-        return self.thread.submit(lambda: asyncio.run(run())).result(WAIT_MS / 1000)
 
 
 def open_question(visit: Visit) -> dict[str, str] | None:
