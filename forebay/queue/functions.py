@@ -16,6 +16,8 @@ from forebay.queue.asking import ask
 from forebay.queue.limits import QueueLimits
 from forebay.queue.schema import (
     KEY_NAMES,
+    TRIAL_SLOT_S,
+    TRIAL_TTL_S,
     WEBHOOK_LOG_MOST,
     WEBHOOK_TTL_S,
     WEBHOOKS_MOST,
@@ -32,6 +34,7 @@ PARTS: Final = (
     "measures.lua",
     "tasks.lua",
     "rates.lua",
+    "canary.lua",
     "life.lua",
     "outlook.lua",
     "blobs.lua",
@@ -44,12 +47,13 @@ PARTS: Final = (
     "worker.lua",
     "operator.lua",
     "batches.lua",
+    "trial.lua",
     "register.lua",
 )
 """Each part sees the local names of those before it."""
 
 CLOSED: Final = frozenset(
-    {"alerts.lua", "fleet.lua", "live.lua", "measures.lua", "tasks.lua", "batches.lua"}
+    {"alerts.lua", "fleet.lua", "live.lua", "measures.lua", "tasks.lua", "batches.lua", "trial.lua"}
 )
 """Parts whose local names no other one sees: Lua has room for 200 at once, with those before."""
 
@@ -79,7 +83,8 @@ def _tables() -> str:
     )
     return (
         f"local KEY = {{ {names} }}\nlocal FOLLOWS = {{ {follows} }}\nlocal HELD = {_set(HELD)}\n"
-        f"local HOOKS = {{ {hooks} }}"
+        f"local HOOKS = {{ {hooks} }}\n"
+        f"local TRIAL = {{ slot_ms = {TRIAL_SLOT_S * 1000}, kept_ms = {TRIAL_TTL_S * 1000} }}"
     )
 
 

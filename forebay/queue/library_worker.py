@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from forebay.core.request import TaskId
 from forebay.queue.functions import Functions, flat
+from forebay.queue.groups import Group
 from forebay.queue.ports import Fence
 
 
@@ -50,23 +51,37 @@ class WorkerLibrary(Functions):
     """The worker's functions. Lists of leases are (task, fence)."""
 
     async def claim(
-        self, worker: str, limit: int, free_tokens: int, nonce: str, elsewhere: int
+        self,
+        worker: str,
+        limit: int,
+        free_tokens: int,
+        nonce: str,
+        elsewhere: int,
+        group: Group = Group.STABLE,
     ) -> Claimed:
         """Return new leases, for the same nonce the same ones.
 
         ``elsewhere``: how many tasks of other queues the worker holds.
         """
+        share = self._limits.starvation_share
         due_ms, company, *told = await self._call(
-            "claim", worker, limit, free_tokens, nonce, self._limits.starvation_share, elsewhere
+            "claim", worker, limit, free_tokens, nonce, share, elsewhere, group.value
         )
         rows = [_lease(*pair) for pair in zip(told[::2], told[1::2], strict=True)]
         return Claimed(rows, due_ms, Company(company))
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool
+        self,
+        worker: str,
+        leases: Sequence[tuple[TaskId, Fence]],
+        *,
+        serving: bool,
+        group: Group = Group.STABLE,
     ) -> tuple[list[TaskId], list[TaskId]]:
         """Return the ids that are lost, and those that are cancelled."""
-        lost, cancelled = await self._call("heartbeat", worker, int(serving), *flat(leases))
+        lost, cancelled = await self._call(
+            "heartbeat", worker, int(serving), group.value, *flat(leases)
+        )
         return lost, cancelled
 
     async def finish(

@@ -16,6 +16,7 @@ from typing import Final, Self, TypeVar
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId, Tenant
 from forebay.queue.connection import LONGEST_BLOCK_S
+from forebay.queue.groups import Group
 from forebay.queue.library_worker import Company
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import (
@@ -141,7 +142,13 @@ class PartitionedQueue:
         await self._reachable(lambda one: one.ping())
 
     async def claim(
-        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+        self,
+        worker: str,
+        limit: int,
+        free_tokens: int,
+        held: Sequence[TaskId] = (),
+        *,
+        group: Group = Group.STABLE,
     ) -> list[Lease]:
         """Lease tasks from the partitions in turn; another one is first each time.
 
@@ -157,7 +164,7 @@ class PartitionedQueue:
             elsewhere = len(held) - here[number] + len(found)
             try:
                 leases, company = await self._partitions[number].claim_beside(
-                    worker, limit - len(found), free_tokens, elsewhere
+                    worker, limit - len(found), free_tokens, elsewhere, group
                 )
             except QueueUnavailableError as error:
                 troubles.append(error)
@@ -213,12 +220,17 @@ class PartitionedQueue:
             self._work.set()
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool = True
+        self,
+        worker: str,
+        leases: Sequence[tuple[TaskId, Fence]],
+        *,
+        serving: bool = True,
+        group: Group = Group.STABLE,
     ) -> HeartbeatReply:
         """Renew leases where they are, and be heard of everywhere."""
         homes = self._by_home(leases, lambda lease: lease[0])
         replies = await self._reachable(
-            lambda one: one.heartbeat(worker, homes.get(one, []), serving=serving)
+            lambda one: one.heartbeat(worker, homes.get(one, []), serving=serving, group=group)
         )
         unknown = frozenset(lease[0] for lease in leases if self._home(lease[0]) is None)
         return HeartbeatReply(

@@ -20,6 +20,7 @@ from forebay.core.request import (
     Terms,
 )
 from forebay.core.trace import Trace
+from forebay.queue.groups import Group
 
 Fence = NewType("Fence", int)
 """Rises with every delivery of a task; a write with an older one is refused."""
@@ -158,6 +159,8 @@ class TaskRecord:
 
     ``others``: the answers after the first, where several were asked for. ``worker``: who has, or
     last had, it in hand; ``cost``: its priced tokens; ``past``: earlier deliveries, the last few.
+    ``group``: ``CANARY`` where a canary has it or has answered it; ``STABLE`` where one had it in
+    vain; else None.
     """
 
     task_id: TaskId
@@ -185,6 +188,7 @@ class TaskRecord:
     worker: str | None = None
     cost: int = 0
     past: tuple[PastAttempt, ...] = ()
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,12 +377,18 @@ class LeaseHolder(Protocol):
     """The worker's side of the queue."""
 
     async def claim(
-        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+        self,
+        worker: str,
+        limit: int,
+        free_tokens: int,
+        held: Sequence[TaskId] = (),
+        *,
+        group: Group = Group.STABLE,
     ) -> list[Lease]:
         """Lease up to ``limit`` tasks whose costs fit ``free_tokens``; an idle worker gets one.
 
         ``held``: what the worker holds now. A task whose worker died is given to one that holds
-        nothing, and then comes alone.
+        nothing, and then comes alone. ``group``: a canary gets no more than its share.
         """
         ...
 
@@ -390,7 +400,12 @@ class LeaseHolder(Protocol):
         ...
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool = True
+        self,
+        worker: str,
+        leases: Sequence[tuple[TaskId, Fence]],
+        *,
+        serving: bool = True,
+        group: Group = Group.STABLE,
     ) -> HeartbeatReply:
         """Renew leases, and say that the worker lives; ``serving``: whether it can answer."""
         ...

@@ -13,6 +13,7 @@ from forebay.core.events import Choice, Piece, TokenLogprob, Usage
 from forebay.core.lifecycle import State
 from forebay.core.request import InferenceRequest, Priority, TaskId, Tenant, Terms
 from forebay.core.trace import Trace, read_trace
+from forebay.queue.groups import Group
 from forebay.queue.library_door import DepthRow, Description, GlanceRow, Verdict
 from forebay.queue.library_worker import LeaseRow
 from forebay.queue.ports import (
@@ -185,6 +186,7 @@ def to_record(task_id: TaskId, found: Description) -> TaskRecord:
         worker=fields.get("worker"),
         cost=int(float(fields.get("cost", 0))),
         past=_past(fields.get("past")),
+        group=Group(fields["group"]) if "group" in fields else None,
     )
 
 

@@ -25,6 +25,7 @@ from forebay.queue.connection import (
     unavailable,
     verify_server,
 )
+from forebay.queue.groups import Group
 from forebay.queue.library import Library
 from forebay.queue.library_door import Verdict
 from forebay.queue.library_worker import Company, LeaseRow
@@ -141,15 +142,26 @@ class RedisQueue:
             await self._library.ping()
 
     async def claim(
-        self, worker: str, limit: int, free_tokens: int, held: Sequence[TaskId] = ()
+        self,
+        worker: str,
+        limit: int,
+        free_tokens: int,
+        held: Sequence[TaskId] = (),
+        *,
+        group: Group = Group.STABLE,
     ) -> list[Lease]:
         """Lease tasks; see ``LeaseHolder``. One call at a time for each worker name."""
         del held  # the server knows
-        leases, _ = await self.claim_beside(worker, limit, free_tokens, 0)
+        leases, _ = await self.claim_beside(worker, limit, free_tokens, 0, group)
         return leases
 
     async def claim_beside(
-        self, worker: str, limit: int, free_tokens: int, elsewhere: int
+        self,
+        worker: str,
+        limit: int,
+        free_tokens: int,
+        elsewhere: int,
+        group: Group = Group.STABLE,
     ) -> tuple[list[Lease], Company]:
         """Lease tasks to a worker that holds so many of other queues; say what else it may take.
 
@@ -159,7 +171,7 @@ class RedisQueue:
         nonce = self._unanswered_claims.setdefault(worker, secrets.token_hex(8))
         async with unavailable("claiming tasks"):
             rows, due_ms, company = await self._library.claim(
-                worker, limit, free_tokens, nonce, elsewhere
+                worker, limit, free_tokens, nonce, elsewhere, group
             )
         self._due_at = (
             asyncio.get_running_loop().time() + due_ms / 1000 if due_ms >= 0 else math.inf
@@ -193,11 +205,18 @@ class RedisQueue:
                 return
 
     async def heartbeat(
-        self, worker: str, leases: Sequence[tuple[TaskId, Fence]], *, serving: bool = True
+        self,
+        worker: str,
+        leases: Sequence[tuple[TaskId, Fence]],
+        *,
+        serving: bool = True,
+        group: Group = Group.STABLE,
     ) -> HeartbeatReply:
         """Renew leases; return those that are lost and those to abort."""
         async with unavailable("renewing leases"):
-            lost, cancelled = await self._library.heartbeat(worker, leases, serving=serving)
+            lost, cancelled = await self._library.heartbeat(
+                worker, leases, serving=serving, group=group
+            )
         return HeartbeatReply(frozenset(lost), frozenset(cancelled))
 
     async def finish(self, outcomes: Sequence[Outcome]) -> list[TaskId]:

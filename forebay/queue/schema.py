@@ -25,6 +25,11 @@ KEY_NAMES: dict[str, str] = {
     "recent": "recent:",  # LIST per end: tasks that ended so lately, the newest first
     "replaced": "replaced",  # HASH: reason -> workers replaced for it
     "workers": "workers",  # ZSET: worker -> last sign of life, ms
+    "canaries": "canaries",  # ZSET: the same of workers of the group that runs something new
+    "canary_room": "canary_room",  # ZSET: canary that waits for its turn -> until when, ms
+    "canary": "canary",  # HASH: since when the trial goes on, what canaries run, the last log entry
+    "trial": "trial:",  # HASH per trial and ten seconds: what came of the tasks of each group
+    "canary_log": "canary_log",  # STREAM: changes of the canaries' share; the oldest is dropped
     "held": "w:",  # SET per worker: tasks that it has leased
     "claim": "c:",  # STRING per worker: nonce of the last claim that leased something, and what
     "idem": "idem:",  # STRING per tenant and idempotency key: task, digest of what was asked
@@ -99,6 +104,7 @@ LIVE_KEYS: dict[str, str] = {
     "api_keys": "index of API keys; at most MOST_API_KEYS",
     "api_key": "one that does not expire and is not revoked",
     "replaced": "counters; one field for each reason",
+    "canary": "a constant handful of fields",
     "audit": "at most about MOST_AUDITED entries",
 }
 """The only keys that may lack a TTL, with the reason. Accepted work must not expire unanswered."""
@@ -120,6 +126,18 @@ ENDED_KEY_TTL_S = 30 * 86_400
 
 MOST_AUDITED = 10_000
 """Entries of the audit stream, about; the log has them all."""
+
+TRIAL_SLOT_S = 10
+"""What comes of the tasks of each group of workers is counted apart for each of such times."""
+
+TRIAL_TTL_S = 7200
+"""Such a count is kept for so long: longer than anybody looks back."""
+
+CANARY_LOG_TTL_S = 90 * 86_400
+"""The log of the canaries' share, from its last entry on."""
+
+MOST_CANARY_LOGGED = 1_000
+"""Entries of that log, about."""
 
 BLOB_TTL_S = 86_400
 """Pictures that nobody has needed since are swept."""

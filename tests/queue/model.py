@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from forebay.core.lifecycle import State, can_follow
+from forebay.queue.groups import Group
 from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import NewTask, Quota
 
@@ -35,6 +36,7 @@ class ModelTask:
     solo: bool = False
     cancel: bool = False
     delivered: bool = False
+    group: Group | None = None
     said: list[str] = field(default_factory=list)
 
     def move(self, state: State) -> None:
@@ -59,6 +61,11 @@ class QueueModel:
         self.credit = 0.0
         self.drained = False
         self.arrivals = 0
+        self.share = 0.0
+        self.due = 0.0
+        self.heard: dict[Group, set[str]] = {group: set() for group in Group}
+        self.room: set[str] = set()
+        self.wants = False
 
     # What is where.
 
@@ -146,29 +153,68 @@ class QueueModel:
 
     # Turns.
 
-    def claim(self, worker: str, limit: int, free: int) -> list[ModelTask]:
+    def claim(
+        self, worker: str, limit: int, free: int, group: Group = Group.STABLE
+    ) -> list[ModelTask]:
         """Lease what is due to this worker now."""
+        self.wants = False
+        taken = self.choose(worker, limit, free, group)
+        self.heard[group].add(worker)
+        if self.share > 0 and group is Group.CANARY:
+            (self.room.add if self.wants else self.room.discard)(worker)
+        return taken
+
+    def set_share(self, share: float) -> None:
+        self.share, self.due = share, 0.0
+
+    def forget_worker(self, worker: str) -> None:
+        for names in (*self.heard.values(), self.room):
+            names.discard(worker)
+
+    def stands_in(self, group: Group) -> bool:
+        return group is Group.CANARY and self.share >= 1 and not self.heard[Group.STABLE]
+
+    def may_take(self, each: ModelTask, group: Group) -> bool:
+        turn = self.due + self.share >= 1
+        if group is Group.CANARY:
+            if each.group is Group.STABLE:
+                return self.stands_in(group)
+            return self.share > 0 and turn
+        if self.share <= 0 or each.group is Group.STABLE:
+            return True
+        if self.share >= 1:
+            return not self.heard[Group.CANARY]
+        return not (turn and self.room)
+
+    def choose(self, worker: str, limit: int, free: int, group: Group) -> list[ModelTask]:
         if self.drained or limit < 1:
             return []
         held = self.held_by(worker)
         suspects = [each for each in self.waiting if each.suspect]
+        if group is Group.CANARY and not self.stands_in(group):
+            suspects = []
         solos = [each for each in self.held if each.solo]
         if len(held) == 1 and held[0].solo:
             return []
         if suspects and not held:
-            return [self.lease(suspects[0], worker)]
+            return [self.lease(suspects[0], worker, group)]
         if suspects and not solos:
             return []
-        return self.claim_in_turn(worker, limit, free, idle=not held)
+        return self.claim_in_turn(worker, limit, free, group, idle=not held)
 
-    def claim_in_turn(self, worker: str, limit: int, free: int, *, idle: bool) -> list[ModelTask]:
+    def claim_in_turn(
+        self, worker: str, limit: int, free: int, group: Group, *, idle: bool
+    ) -> list[ModelTask]:
         taken: list[ModelTask] = []
         while len(taken) < limit:
             each, credit = self.next_in_turn()
-            if each is None or (each.cost > free and not (idle and not taken)):
+            if each is None or not self.may_take(each, group):
+                self.wants = free > 0
+                break
+            if each.cost > free and not (idle and not taken):
                 break
             tag = self.rings[each.level][each.tenant]
-            taken.append(self.lease(each, worker))
+            taken.append(self.lease(each, worker, group))
             free -= each.cost
             self.credit += credit
             self.clocks[each.level] = tag
@@ -196,8 +242,13 @@ class QueueModel:
                 return line[0]
             del ring[tenant]
 
-    def lease(self, each: ModelTask, worker: str) -> ModelTask:
+    def lease(self, each: ModelTask, worker: str, group: Group) -> ModelTask:
         was_in_line = each.in_line
+        if self.share > 0 and each.group is not Group.STABLE and not each.suspect:
+            due = self.due + self.share - (group is Group.CANARY)
+            self.due = min(32.0, max(0.0, due))
+        if group is Group.CANARY and each.group is not Group.STABLE:
+            each.group = Group.STABLE if each.suspect else Group.CANARY
         each.move(State.LEASED)
         each.solo, each.worker = each.suspect, worker
         each.fence += 1
@@ -213,6 +264,9 @@ class QueueModel:
 
     def crash(self, each: ModelTask) -> None:
         """Its worker is gone, or its delivery came to nothing."""
+        if each.group is Group.CANARY:
+            self.spare(each)
+            return
         each.fence += 1
         each.solo = False
         if each.cancel:
@@ -223,11 +277,24 @@ class QueueModel:
             each.suspect = True
             each.move(State.QUEUED)
 
+    def spare(self, each: ModelTask) -> None:
+        """A canary failed at it, or lost it."""
+        each.fence += 1
+        if each.cancel:
+            each.move(State.CANCELLED)
+            return
+        each.deliveries -= 1
+        each.group = Group.STABLE
+        each.move(State.QUEUED)
+        self.stand(each)
+
     def release(self, each: ModelTask) -> None:
         each.deliveries -= 1
         each.fence += 1
         each.solo = False
         each.move(State.CANCELLED if each.cancel else State.QUEUED)
+        if each.group is Group.CANARY and not each.cancel:
+            each.group = None
         if each.in_line:
             self.stand(each)
 

@@ -16,9 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from forebay.core.errors import ForebayError
 from forebay.core.lifecycle import PHASES, State, can_follow
 from forebay.core.request import Priority, TaskId
+from forebay.queue.canary import RedisCanary, new_entry
 from forebay.queue.connection import connect
 from forebay.queue.embedded import EmbeddedValkey
+from forebay.queue.groups import Group
 from forebay.queue.limits import QueueLimits
+from forebay.queue.opening import Place
 from forebay.queue.ports import (
     Fence,
     Idempotency,
@@ -45,7 +48,7 @@ LIMITS = QueueLimits(
     lease_s=600, max_deliveries=3, max_waiting=12, max_waiting_tokens=300, starvation_share=0.25
 )
 LEVELS = [Priority.VIP, Priority.NORMAL, Priority(7), Priority.BATCH]
-WORKERS = ("w1", "w2")
+GROUPS = {"w1": Group.STABLE, "w2": Group.STABLE, "c1": Group.CANARY}
 QUOTAS = {
     "acme": Quota(),
     "blue": Quota(max_waiting=4, max_waiting_tokens=100),
@@ -66,6 +69,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = RedisQueue(self.redis, self.keys.name, LIMITS)
         self.streams = RedisTokenStreams(self.redis, self.keys.name, LIMITS)
         self.operator = RedisOperator(self.redis, self.keys.name, LIMITS)
+        self.canary = RedisCanary([Place(self.redis, self.keys.name, LIMITS)])
         self.model = QueueModel(LIMITS)
         self.names = 0
         self.old: list[tuple[TaskId, Fence]] = []
@@ -172,17 +176,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     # What workers do.
 
-    @rule(worker=st.sampled_from(WORKERS))
+    @rule(worker=st.sampled_from(sorted(GROUPS)))
     def claim_freely(self, worker: str) -> None:
         self.claim(worker, 3, PLENTY)
 
-    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(0, 5), free=st.integers(0, 150))
+    @rule(worker=st.sampled_from(sorted(GROUPS)), limit=st.integers(0, 5), free=st.integers(0, 150))
     def claim_within_bounds(self, worker: str, limit: int, free: int) -> None:
         self.claim(worker, limit, free)
 
     def claim(self, worker: str, limit: int, free: int) -> None:
-        leases = self.run(self.queue.claim(worker, limit, free))
-        due = self.model.claim(worker, limit, free)
+        group = GROUPS[worker]
+        leases = self.run(self.queue.claim(worker, limit, free, group=group))
+        due = self.model.claim(worker, limit, free, group)
         assert [(lease.task_id, lease.fence, lease.deliveries) for lease in leases] == [
             (each.name, each.fence, each.deliveries) for each in due
         ]
@@ -195,6 +200,10 @@ class QueueMachine(RuleBasedStateMachine):
         each = self.pick_held(data)
         trouble = TaskError(error, "why") if error else None
         outcome = Outcome(TaskId(each.name), Fence(each.fence), "text", error=trouble)
+        if each.group is Group.CANARY and error == "inference_failed":
+            assert self.run(self.queue.finish([outcome, outcome])) == [each.name]
+            self.model.spare(each)
+            return
         # Twice: the second is a retry after a lost reply, and says that it is stored.
         assert self.run(self.queue.finish([outcome, outcome])) == [each.name, each.name]
         ends = {"": State.FINISHED, "cancelled": State.CANCELLED, "expired": State.EXPIRED}
@@ -226,12 +235,13 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run(self.streams.append([write])) == set()
         each.said += ["delta"] if text else []
 
-    @rule(worker=st.sampled_from(WORKERS))
+    @rule(worker=st.sampled_from(sorted(GROUPS)))
     def heartbeat(self, worker: str) -> None:
         mine = self.model.held_by(worker)
-        reply = self.run(
-            self.queue.heartbeat(worker, [(TaskId(each.name), Fence(each.fence)) for each in mine])
-        )
+        leases = [(TaskId(each.name), Fence(each.fence)) for each in mine]
+        group = GROUPS[worker]
+        reply = self.run(self.queue.heartbeat(worker, leases, group=group))
+        self.model.heard[group].add(worker)
         assert reply.lost == set()
         assert reply.cancelled == {each.name for each in mine if each.cancel}
 
@@ -285,6 +295,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run(self.queue.redeliver([(task_id, fence)], "why")) == []
         assert self.run(self.streams.append([StreamWrite(task_id, fence, "stale", 1)])) == {task_id}
         assert self.run(self.queue.heartbeat("stale", [(task_id, fence)])).lost == {task_id}
+        self.model.heard[Group.STABLE].add("stale")
 
     @precondition(lambda self: self.model.held)
     @rule(data=st.data())
@@ -300,6 +311,7 @@ class QueueMachine(RuleBasedStateMachine):
         worker = self.pick_held(data).worker
         mine = self.model.held_by(worker)
         assert sorted(self.run(self.queue.reap(worker))) == sorted(each.name for each in mine)
+        self.model.forget_worker(worker)
         for each in mine:
             self.model.crash(each)
         self.claim(worker, 2, PLENTY)
@@ -329,6 +341,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.claim("w1", 3, PLENTY)
         self.run(self.operator.drain(False))
         self.model.drained = False
+
+    @rule(share=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+    def the_canaries_share_is_set(self, share: float) -> None:
+        assert self.run(self.canary.set(new_entry(share, self.model.share, "test", "set")))
+        self.model.set_share(share)
 
     @rule(listing=st.sampled_from(Listing), limit=st.integers(1, 5))
     def look_through(self, listing: Listing, limit: int) -> None:
@@ -392,6 +409,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert record is not None
             assert record.state is each.state
             assert record.deliveries == each.deliveries
+            assert record.group is each.group
             assert (record.position is not None) is (each.state is State.QUEUED)
             assert (record.text is not None) is (each.state is State.FINISHED)
             kinds = self.run(self.kinds_of(each.name))

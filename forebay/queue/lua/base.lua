@@ -89,6 +89,7 @@ local function open(keys, args)
     meta = {},
     changed = changed,
     tenants = {},
+    heard = {}, -- group -> its workers that were heard of
     leased = {}, -- worker -> ids that it is given
     ended = {}, -- worker -> ids whose leases have come to their end
     lines = {}, -- line that tasks are taken from -> how far

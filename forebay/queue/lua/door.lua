@@ -214,8 +214,9 @@ local function depth(q)
   }
 end
 
--- Returns how many workers were heard of within one lease.
+-- Returns how many workers were heard of within one lease that any task may come to.
 local function workers(q)
-  local after = '(' .. string.format('%.0f', q.now - q.lease_ms)
-  return redis.call('ZCOUNT', key(q, 'workers'), after, '+inf')
+  look_up(q, { 'canary_share' })
+  local canaries = count(q, 'canary_share') >= 1 and heard_of(q, CANARY) or 0
+  return heard_of(q, STABLE) + canaries
 end

@@ -266,6 +266,17 @@ local function dead_letter(q, id, t, why)
   close_error(q, id, t, 'dead', 'dead_letter', message)
 end
 
+-- A canary has failed at a task, or lost it. It is not the task that is in question: it takes its old
+-- place in its line, for a stable worker, and nothing is counted against it.
+local function spare(q, id, t, why)
+  if not ends_here(q, id, t) then
+    requeue(q, id, t, t.deliveries - 1, why)
+    redis.call('HSET', key(q, 'task', id), 'group', STABLE)
+    join(q, id, t)
+    wake(q)
+  end
+end
+
 -- A worker died with this task in its hands, or lost it, or says `why` its delivery came to nothing.
 -- The task may be the cause, so it waits apart and is delivered alone from now on.
 local function lost(q, id, why)
@@ -277,7 +288,10 @@ local function lost(q, id, why)
   if not HELD[t.state] then
     return false
   end
-  if not t.cancel and t.deliveries >= q.max_deliveries then
+  count_end(q, id, t, 'lost')
+  if t.group == CANARY then
+    spare(q, id, t, why)
+  elseif not t.cancel and t.deliveries >= q.max_deliveries then
     dead_letter(q, id, t, why)
   elseif not ends_here(q, id, t) then
     requeue(q, id, t, t.deliveries, why)
@@ -359,6 +373,7 @@ end
 -- What only takes room: workers long silent, dead letters whose time is over.
 local function tidy(q)
   redis.call('ZREMRANGEBYSCORE', key(q, 'workers'), '-inf', q.now - 10 * q.lease_ms)
+  redis.call('ZREMRANGEBYSCORE', key(q, 'canaries'), '-inf', q.now - 10 * q.lease_ms)
   local old = q.now - q.dead_ttl_ms
   local over = redis.call('ZRANGEBYSCORE', key(q, 'dead'), '-inf', old, 'LIMIT', 0, SWEEP_LIMIT)
   for _, id in ipairs(over) do

@@ -17,8 +17,8 @@ local function share(q, from, id, t, state)
     return
   end
   local fields = {}
-  local said = redis.call('HMGET', source, 'reason', 'usage', 'more')
-  for i, name in ipairs({ 'reason', 'usage', 'more' }) do
+  local said = redis.call('HMGET', source, 'reason', 'usage', 'more', 'group')
+  for i, name in ipairs({ 'reason', 'usage', 'more', 'group' }) do
     if said[i] then
       fields[#fields + 1] = name
       fields[#fields + 1] = said[i]
@@ -152,11 +152,12 @@ local function hand_over(q, old, followers)
   end
 end
 
--- What `same:` says once a task has ended that stood for its digest.
+-- What `same:` says once a task has ended that stood for its digest. A canary's answer is of another
+-- model: it is its own task's, and of those that followed that run.
 local function remember(q, id, state, t)
   local pointer = key(q, 'same', t.same)
   local ms = math.min(q.cache_ms, q.ttl_ms)
-  if state == 'finished' and ms > 0 then
+  if state == 'finished' and ms > 0 and t.group ~= CANARY then
     redis.call('SET', pointer, id, 'PX', ms)
   elseif redis.call('GET', pointer) == id then
     redis.call('DEL', pointer)

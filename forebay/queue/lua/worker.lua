@@ -4,9 +4,17 @@
 local FORGOTTEN_AFTER = 10
 
 local function seen(q, worker)
-  redis.call('ZADD', key(q, 'workers'), q.now, worker)
-  redis.call('PEXPIRE', key(q, 'workers'), FORGOTTEN_AFTER * q.lease_ms)
+  local group = key(q, q.group == CANARY and 'canaries' or 'workers')
+  redis.call('ZADD', group, q.now, worker)
+  redis.call('PEXPIRE', group, FORGOTTEN_AFTER * q.lease_ms)
   redis.call('PEXPIRE', key(q, 'held', worker), FORGOTTEN_AFTER * q.lease_ms)
+end
+
+-- A worker that is gone, or cannot answer, is not counted among those that serve.
+local function unseen(q, worker)
+  for _, index in ipairs({ 'workers', 'canaries', 'canary_room' }) do
+    redis.call('ZREM', key(q, index), worker)
+  end
 end
 
 -- Add a lease to those that a claim gives out: its numbers as one text. After what is left until the
@@ -48,6 +56,7 @@ local function lease(q, id, t, worker, alone)
     'HSET', key(q, 'task', id), 'state', t.state, 'leased', q.wall, 'worker', worker,
     'fence', t.fence, 'deliveries', t.deliveries
   )
+  given_to_group(q, id, t, alone)
   local leased = q.leased[worker] or {}
   q.leased[worker] = leased
   leased[#leased + 1] = id
@@ -96,7 +105,8 @@ local function claim_in_turn(q, given, worker, limit, free, share)
   local heads = {}
   while #given.ids < limit do
     local one, credit = next_in_turn(q, heads, share)
-    if not one then
+    if not one or not may_take(q, one.t) then
+      q.wants = free > 0
       break
     end
     if one.t.cost > free and not (#given.ids == 0 and #holding(q, worker) == 0) then
@@ -110,7 +120,9 @@ local function claim_in_turn(q, given, worker, limit, free, share)
     bump(q, 'credit', credit)
     heads[one.level] = nil
   end
-  put(q, 'hungry', #given.ids < limit and free > 0 and count(q, 'tasks') == 0 and 1 or 0)
+  if q.group == STABLE or stands_in(q) then
+    put(q, 'hungry', #given.ids < limit and free > 0 and count(q, 'tasks') == 0 and 1 or 0)
+  end
 end
 
 -- What a worker may be given beside what it holds. A suspect runs alone, and waits for a worker that
@@ -153,7 +165,10 @@ local function choose(q, given, worker, limit, free, share)
   if count(q, 'drained') == 1 or limit < 1 then
     return
   end
-  local id, t = first_suspect(q)
+  local id, t
+  if q.group == STABLE or stands_in(q) then
+    id, t = first_suspect(q)
+  end
   if id or solos(q) > 0 then
     local held = holding(q, worker)
     if #held == 1 and redis.call('SISMEMBER', key(q, 'solo'), held[1]) == 1 then
@@ -180,11 +195,11 @@ local function next_due(q)
 end
 
 -- args: worker, limit, free tokens, nonce, share of the tokens for the less urgent, how many tasks
--- of other queues the worker holds. Returns the ms until a delayed task is due, what may come beside
+-- of other queues the worker holds, its group. Returns the ms until a delayed task is due, what may come beside
 -- what it holds now, and what tell_lease says of each lease.
 local function claim(q, args)
-  local worker, limit, free, nonce, share, elsewhere = unpack(args, ARGS + 1)
-  q.elsewhere, q.company = number(elsewhere), COMPANY.any
+  local worker, limit, free, nonce, share, elsewhere, group = unpack(args, ARGS + 1)
+  q.elsewhere, q.company, q.group = number(elsewhere), COMPANY.any, group
   sweep(q)
   local reply, given = { -1, COMPANY.any }, { ids = {}, numbers = {} }
   if not claimed_before(q, given, worker, nonce) then
@@ -199,16 +214,18 @@ local function claim(q, args)
   if #given.ids == 0 then
     put(q, 'awake', 0) -- the worker will wait for a hint
   end
+  groups_claimed(q, worker, #given.ids, q.wants)
   reply[2] = q.company
   tell_requests(q, reply, given)
   return reply
 end
 
--- args: worker, '1' when it can answer, then id, fence of each lease. Returns {lost ids, cancelled
--- ids}. A worker that cannot answer keeps its leases, and is not counted among those that serve.
+-- args: worker, '1' when it can answer, its group, then id, fence of each lease. Returns {lost ids,
+-- cancelled ids}. A worker that cannot answer keeps its leases, and is not counted among those that serve.
 local function heartbeat(q, args)
   local gone, stop, kept = {}, {}, {}
-  for i = ARGS + 3, #args, 2 do
+  q.group = args[ARGS + 3]
+  for i = ARGS + 4, #args, 2 do
     local t = redis.call('HMGET', key(q, 'task', args[i]), 'state', 'fence', 'cancel')
     if HELD[t[1]] and t[2] == args[i + 1] then
       redis.call('ZADD', key(q, 'leases'), q.now + q.lease_ms, args[i])
@@ -226,7 +243,7 @@ local function heartbeat(q, args)
   end
   seen(q, args[ARGS + 1])
   if args[ARGS + 2] ~= '1' then
-    redis.call('ZREM', key(q, 'workers'), args[ARGS + 1])
+    unseen(q, args[ARGS + 1])
   end
   sweep(q)
   tidy(q)
@@ -245,6 +262,14 @@ local function with_more(fields, name, more)
 end
 
 local function store(q, id, t, text, reason, usage, code, message, more)
+  if not ENDS[code] then
+    count_end(q, id, t, code ~= '' and 'failed' or text == '' and 'empty' or 'answered')
+  end
+  if t.group == CANARY and code ~= '' and not ENDS[code] then
+    unlease(q, id, t, t.worker) -- whose fault it was is seen when a stable worker has tried
+    spare(q, id, t, code)
+    return
+  end
   unlease_ended(q, id, t)
   bump(q, 'ended', 1)
   if code ~= '' then
@@ -290,6 +315,9 @@ local function give_back(q, id, t)
     return
   end
   requeue(q, id, t, t.deliveries - 1, 'released')
+  if t.group == CANARY then
+    redis.call('HDEL', key(q, 'task', id), 'group') -- nothing has gone wrong: anyone may have it
+  end
   if alone then
     suspect(q, id, t)
   else
@@ -335,7 +363,7 @@ local function reap(q, args)
       reaped[#reaped + 1] = id
     end
   end
-  redis.call('ZREM', key(q, 'workers'), worker)
+  unseen(q, worker)
   redis.call('DEL', key(q, 'held', worker), key(q, 'claim', worker))
   return reaped
 end
