@@ -23,12 +23,13 @@ from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.groups import Group
 from forebay.queue.limits import QueueLimits
 from forebay.queue.opening import Place, open_queue
-from forebay.queue.ports import Lease, Outcome, SameAnswer, StreamKind, TaskError
+from forebay.queue.ports import Fence, Lease, Outcome, SameAnswer, StreamKind, TaskError
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import Keys
 from forebay.queue.token_stream import RedisTokenStreams
 from tests.queue.integrity import check_integrity
 from tests.queue.making import PLENTY, answer, held, names, run_out, task
+from tests.queue.model import ModelTask, QueueModel
 
 CANARY, STABLE = Group.CANARY, Group.STABLE
 FAILED = TaskError("inference_failed", "no")
@@ -350,6 +351,87 @@ async def test_a_change_of_the_share_or_of_what_canaries_run_begins_a_trial(rig:
     for _ in range(2):  # the second is a retry after a lost reply
         assert await rig.canary.set(entry, trial=after.number)
     assert [one["reason"] for one in await rig.canary.log(5)] == ["in time", "set"]
+
+
+WORKERS = {"s1": STABLE, "s2": STABLE, "c1": CANARY, "c2": CANARY}
+OPERATIONS = st.one_of(
+    st.tuples(st.just("add"), st.integers(1, 6), st.sampled_from(["acme", "blue"])),
+    st.tuples(st.just("claim"), st.sampled_from(sorted(WORKERS)), st.integers(1, 6)),
+    st.tuples(st.just("claim"), st.sampled_from(sorted(WORKERS)), st.integers(1, 6)),
+    st.tuples(st.sampled_from(["answer", "fail", "lose", "release"]), st.integers(0, 99)),
+    st.tuples(st.just("share"), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(share=st.sampled_from([0.25, 0.5, 1.0]), steps=st.lists(OPERATIONS, min_size=20))
+async def test_each_group_is_given_exactly_what_the_model_says(
+    redis: Redis, share: float, steps: list[tuple[Any, ...]]
+) -> None:
+    """Dense in claims, where the machine of all calls is broad."""
+    await redis.flushdb()
+    limits = QueueLimits(lease_s=600)
+    queue = RedisQueue(redis, "dense", limits)
+    twin = Twin(Rig(queue, redis, Keys("dense"), limits), QueueModel(limits))
+    await twin.share(share)
+    for name, *args in steps:
+        await getattr(twin, name)(*args)
+    assert await twin.rig.sound()
+
+
+class Twin:
+    """A queue and its model, given the same."""
+
+    def __init__(self, rig: Rig, model: QueueModel) -> None:
+        self.rig, self.model = rig, model
+        self.names = 0
+
+    async def share(self, share: float) -> None:
+        await self.rig.share(share)
+        self.model.set_share(share)
+
+    async def add(self, count: int, tenant: str) -> None:
+        for _ in range(count):
+            new = task(f"t{self.names}", tenant=tenant)
+            self.names += 1
+            await self.rig.queue.enqueue(new)
+            self.model.enqueue(new)
+
+    async def claim(self, worker: str, limit: int) -> None:
+        group = WORKERS[worker]
+        leases = await self.rig.queue.claim(worker, limit, PLENTY, group=group)
+        due = self.model.claim(worker, limit, PLENTY, group)
+        assert [(one.task_id, one.fence, one.deliveries) for one in leases] == [
+            (each.name, each.fence, each.deliveries) for each in due
+        ]
+
+    def pick(self, number: int) -> ModelTask | None:
+        held = self.model.held
+        return held[number % len(held)] if held else None
+
+    async def answer(self, number: int) -> None:
+        if each := self.pick(number):
+            await self.rig.queue.finish([Outcome(TaskId(each.name), Fence(each.fence), "42")])
+            each.move(State.FINISHED)
+
+    async def fail(self, number: int) -> None:
+        if each := self.pick(number):
+            outcome = Outcome(TaskId(each.name), Fence(each.fence), error=FAILED)
+            assert await self.rig.queue.finish([outcome]) == [each.name]
+            if each.group is CANARY:
+                self.model.spare(each)
+            else:
+                each.move(State.FAILED)
+
+    async def lose(self, number: int) -> None:
+        if each := self.pick(number):
+            await self.rig.queue.redeliver([(TaskId(each.name), Fence(each.fence))], "why")
+            self.model.crash(each)
+
+    async def release(self, number: int) -> None:
+        if each := self.pick(number):
+            await self.rig.queue.release([(TaskId(each.name), Fence(each.fence))])
+            self.model.release(each)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

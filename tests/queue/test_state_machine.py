@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from forebay.core.errors import ForebayError
 from forebay.core.lifecycle import PHASES, State, can_follow
@@ -98,6 +98,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     def pick_held(self, data: st.DataObject) -> ModelTask:
         return data.draw(st.sampled_from(self.model.held))
+
+    @initialize(share=st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0]))
+    def canaries_have_a_share(self, share: float) -> None:
+        if share > 0:
+            self.the_canaries_share_is_set(share)
 
     # What doors do.
 
@@ -343,6 +348,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.drained = False
 
     @rule(share=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+    def canaries_get_another_share(self, share: float) -> None:
+        self.the_canaries_share_is_set(share)
+
     def the_canaries_share_is_set(self, share: float) -> None:
         assert self.run(self.canary.set(new_entry(share, self.model.share, "test", "set")))
         self.model.set_share(share)
