@@ -1,4 +1,4 @@
-"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, top, health, doctor, ..."""
+"""The command line: serve, api, worker, demo, ask, queue, keys, alerts, canary, top, health, ..."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from forebay import cli_alerts, cli_keys, cli_log_level, cli_queue, cli_stack, cli_top, demo
+from forebay import (
+    cli_alerts,
+    cli_canary,
+    cli_keys,
+    cli_log_level,
+    cli_queue,
+    cli_stack,
+    cli_top,
+    demo,
+)
 from forebay.access.errors import AccessSetupError
 from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
@@ -30,6 +39,7 @@ from forebay.log_file import LogFileError
 from forebay.logs import configure_logs
 from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
+from forebay.queue.groups import Group
 from forebay.top.feed import TopError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError, local_url
@@ -65,6 +75,7 @@ app = typer.Typer(
 app.add_typer(cli_queue.app, name="queue")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_alerts.app, name="alerts")
+app.add_typer(cli_canary.app, name="canary")
 app.command(name="log-level")(cli_log_level.log_level)
 app.command()(cli_top.top)
 
@@ -81,6 +92,9 @@ PlaygroundPort = Annotated[
     int | None, typer.Option(help="A second port, for the playground; the next free one if taken.")
 ]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
+_KIND = {Group.STABLE: "worker", Group.CANARY: "canary"}
+"""What a worker's name begins with, unless it is given one."""
+
 Supervised = Annotated[bool, typer.Option(hidden=True, help="End when standard input ends.")]
 
 
@@ -93,6 +107,12 @@ def serve(
     port: Port = None,
     playground_port: PlaygroundPort = None,
     workers: Workers = None,
+    canary_model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder of one canary worker beside them.")
+    ] = None,
+    canary_quantization: Annotated[
+        str | None, typer.Option(help="How the canary keeps matrices: auto, none, int8, fp8.")
+    ] = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
     sets: Sets = None,
@@ -108,6 +128,8 @@ def serve(
             port=port,
             playground_port=playground_port,
             workers=workers,
+            canary_model=canary_model,
+            canary_quantization=canary_quantization,
             queue_url=queue_url,
             data_dir=data_dir,
         )
@@ -139,6 +161,9 @@ def worker(
         str | None,
         typer.Option(help="Unique among the queue's workers; unset: this machine's name."),
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="stable, or canary: it gets the share that is set.")
+    ] = None,
     model: Model = None,
     quantization: Quantization = None,
     upstream: Upstream = None,
@@ -153,6 +178,7 @@ def worker(
         model=model,
         quantization=quantization,
         upstream_url=upstream,
+        worker_group=group,
         queue_url=queue_url,
         data_dir=data_dir,
     )
@@ -160,7 +186,7 @@ def worker(
     from forebay.worker import main as hands  # noqa: PLC0415 - other commands load no torch
 
     # A worker takes back the leases of its own name at its start: no two may share one.
-    hands.run(settings, name or f"worker-{platform.node()}")
+    hands.run(settings, name or f"{_KIND[settings.group]}-{platform.node()}")
 
 
 @app.command(name="demo")

@@ -39,6 +39,10 @@ async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterat
     model = check_model(settings)
     if model.verdict is Verdict.BAD:
         raise StackError(f"{model.found}. {model.mend}")
+    if settings.canary_model:
+        canary = check_model(settings.of_canary())
+        if canary.verdict is Verdict.BAD:
+            raise StackError(f"canary_model: {canary.found}. {canary.mend}")
     with StopSignal().listening() as stop:
         async with Stack(settings, stop=stop, report=StartSteps(), log_dir=log_dir) as stack:
             await stack.guard(stack.wait_ready())

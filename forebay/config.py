@@ -29,6 +29,7 @@ from forebay.access.errors import AccessSetupError
 from forebay.access.secret_file import read_secret_file
 from forebay.config_access import AccessSettings
 from forebay.config_alerts import AlertSettings
+from forebay.config_canary import CanarySettings
 from forebay.config_care import CareSettings
 from forebay.config_connections import ConnectionSettings
 from forebay.config_fetch import FetchSettings
@@ -73,6 +74,7 @@ class Settings(
     LogSettings,
     TelemetrySettings,
     PageSettings,
+    CanarySettings,
 ):
     """Everything that can be set. Times are in seconds, sizes in bytes, sides in pixels."""
 
@@ -402,6 +404,19 @@ class Settings(
         if self.model == DEMO_MODEL:
             return PACKAGE_FOLDER / "demo_model"
         return Path(self.model).expanduser().absolute()
+
+    def of_canary(self) -> Settings:
+        """Return the settings of a canary worker beside the stable ones."""
+        return self.model_copy(
+            update={
+                "model": self.canary_model,
+                "quantization": self.canary_quantization,
+                "upstream_url": None,
+                "model_name": "",
+                "worker_group": "canary",
+                "canary_model": "",
+            }
+        )
 
     @property
     def profile_folder(self) -> Path | None:

@@ -25,6 +25,8 @@ from forebay.api.alerts.composition import alert_desk, alert_watch, first_key_ex
 from forebay.api.batches import routes as batches
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
+from forebay.api.canary import routes as canary
+from forebay.api.canary.composition import canary_desk, canary_watch
 from forebay.api.completions import routes as completions
 from forebay.api.console import figures, limits, workers
 from forebay.api.console import tasks as admin_tasks
@@ -97,7 +99,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(compat.plain)  # the first is found soonest
     openai = (chat, completions, responses, models, files, batches)
     console = (figures, workers, admin_tasks, limits)
-    ours = (tasks, infer, multimodal, compat, health, admin, log_level, alerts)
+    ours = (tasks, infer, multimodal, compat, health, admin, log_level, alerts, canary)
     for route in (*openai, *ours, *console):
         app.include_router(route.router)
     install_page(app)
@@ -189,8 +191,12 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         await stack.enter_async_context(following)
         alerting = alert_desk(settings, opened.access, metrics)
         expiry = first_key_expiry(access.keys)
-        await stack.enter_async_context(
+        judging = await stack.enter_async_context(
             alert_watch(settings, alerting, opened.queue, metrics, expiry)
+        )
+        canaries = canary_desk(settings, opened)
+        await stack.enter_async_context(
+            canary_watch(settings, canaries, opened.access, metrics, judging)
         )
         desk = _batch_desk(settings, opened.places[0])
         judged = alerting if settings.alerts else None
@@ -228,6 +234,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             log_levels=log_levels,
             access=access,
             alerts=judged,
+            canary=canaries,
             caps=caps_of(settings),
             console=console,
         )

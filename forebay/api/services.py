@@ -18,6 +18,7 @@ from forebay.admission.pool import DecoderPool
 from forebay.admission.profile import ModelProfile
 from forebay.api.alerts.desk import AlertDesk
 from forebay.api.batches.desk import BatchDesk
+from forebay.api.canary.desk import CanaryDesk
 from forebay.api.console.desk import ConsoleDesk
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
@@ -123,6 +124,8 @@ class Services:
     """The limits in force, by the names of their settings, as administrators read them."""
     console: ConsoleDesk | None = None
     """None: no figures are taken here; for a door within a test or a bench."""
+    canary: CanaryDesk | None = None
+    """None: for a door within a test."""
     run_dir: Path | None = None
     """Where this machine's workers give signs of life; None: nobody looks for them."""
     replacements: RedisReplacements | None = None

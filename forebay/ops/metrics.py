@@ -15,6 +15,7 @@ from forebay.ops.metric_book import (
     set_or_clear,
 )
 from forebay.ops.resources import MachineReading
+from forebay.queue.groups import Trial
 from forebay.queue.ports import QueueDepth
 
 __all__ = ["CONTENT_TYPE", "OTHER", "SHARED", "THE_QUEUE", "Metrics"]
@@ -51,6 +52,7 @@ class Metrics(MetricBook):
         self._webhooks()
         self.worker_restarts = self._counter("forebay_worker_restarts_total")
         self._alerts()
+        self._canary()
 
     def _door(self) -> None:
         self.requests = self._counter("forebay_http_requests_total")
@@ -104,6 +106,52 @@ class Metrics(MetricBook):
         self.alerts_judged.set(math.nan)
         self.alerts_firing = self._gauge("forebay_alerts_firing")
         self.alert_pushes = self._counter("forebay_alert_pushes_total")
+
+    def _canary(self) -> None:
+        registry = self.registry
+        self.canary_share = Gauge(
+            "forebay_canary_share_ratio", "Share of the tasks set for canaries.", registry=registry
+        )
+        self.canary_rolled_back = Gauge(
+            "forebay_canary_rolled_back",
+            "1 from an automatic rollback on, until somebody sets a share.",
+            registry=registry,
+        )
+        self.group_workers = Gauge(
+            "forebay_group_workers",
+            "Workers with a recent sign of life, by group.",
+            ["group"],
+            registry=registry,
+        )
+        self.group_tasks = Gauge(
+            "forebay_group_tasks",
+            "Tasks that ended within the canaries' window, by group and outcome.",
+            ["group", "outcome"],
+            registry=registry,
+        )
+        self.group_first_token = Gauge(
+            "forebay_group_first_token_p95_seconds",
+            "From lease to first token within that window: the 95th percentile.",
+            ["group"],
+            registry=registry,
+        )
+        self.group_answer = Gauge(
+            "forebay_group_answer_p95_seconds",
+            "From lease to the answer's end within that window: the 95th percentile.",
+            ["group"],
+            registry=registry,
+        )
+
+    def see_canary(self, trial: Trial, *, rolled_back: bool) -> None:
+        """Set the gauges of the two groups of workers."""
+        self.canary_share.set(trial.share)
+        self.canary_rolled_back.set(rolled_back)
+        for group, counts in trial.counts.items():
+            self.group_workers.labels(group.value).set(trial.workers[group])
+            for outcome in ("answered", "empty", "failed", "lost"):
+                self.group_tasks.labels(group.value, outcome).set(getattr(counts, outcome))
+            self.group_first_token.labels(group.value).set(_or_nan(counts.first.quantile_s(0.95)))
+            self.group_answer.labels(group.value).set(_or_nan(counts.whole.quantile_s(0.95)))
 
     def see_machine(self, reading: MachineReading) -> None:
         """Set the gauges of the machine; what it does not tell is withdrawn."""

@@ -36,7 +36,9 @@ from forebay.ops.worker_status import (
     write_status,
 )
 from forebay.queue.blob_places import open_blobs
+from forebay.queue.canary import RedisCanary
 from forebay.queue.fleet import Fleet
+from forebay.queue.groups import Group
 from forebay.queue.opening import open_queue
 from forebay.worker.child import TELL_SIGNAL
 from forebay.worker.engine_port import MAX_UNPUBLISHED_STEPS, EnginePort
@@ -153,6 +155,8 @@ async def _work(
         reaped = await opened.queue.reap(name)
         if reaped:
             log.warning("reaped_own_leases", tasks=len(reaped))
+        if settings.group is Group.CANARY:
+            await RedisCanary(opened.places).begin(_what_it_runs(settings))
         worker = Worker(
             name,
             queue=opened.queue,
@@ -160,6 +164,7 @@ async def _work(
             blobs=open_blobs(settings.blob_address(), opened.places),
             engine=engine,
             limits=limits,
+            group=settings.group,
             on_life=lambda one: _report(settings, _status_of(one, settings, watchdog, reserved)),
             told=Told(metrics, spans),
         )
@@ -195,7 +200,18 @@ def _card(settings: Settings, device: str, kept_as: str) -> WorkerCard:
         version=__version__,
         device=device,
         quantization=kept_as,
+        group=settings.worker_group,
     )
+
+
+def _what_it_runs(settings: Settings) -> dict[str, str]:
+    """Return what tells one canary's work from another's."""
+    elsewhere = settings.upstream_url is not None
+    return {
+        "model": settings.served_name,
+        "quantization": "upstream" if elsewhere else settings.quantization,
+        "version": __version__,
+    }
 
 
 def _machine_reporter(

@@ -20,7 +20,7 @@ from typing import Final, Self, TypeVar
 import httpx
 import structlog
 
-from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings, SettingsError
+from forebay.config import Settings, SettingsError
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.supervisor_status import BEAT_S, LOCK, give_sign
 from forebay.ops.worker_status import Phase, WorkerStatus, read_status
@@ -29,6 +29,7 @@ from forebay.queue.fleet import Fleet
 from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
+from forebay.worker.canary_child import canary_child, variables_of
 from forebay.worker.child import Child, ChildSpec
 from forebay.worker.crew import Crew
 from forebay.worker.door_watch import end_when_deaf
@@ -82,6 +83,7 @@ class Stack:
         self.port = settings.port
         self._page_ports: dict[str, int] = {}
         self.api: Child | None = None
+        self.canary: Child | None = None
         self._crew: Crew | None = None
 
     @property
@@ -176,6 +178,8 @@ class Stack:
         self._report("queue ready")
         environment = self._environment()
         await self._start_workers(environment)
+        if settings.canary_model:
+            await self._start_canary()
         terms = recycling_terms(
             settings, _stack_id(settings), margin_s=STOP_MARGIN_S, load_s=START_LIMIT_S
         )
@@ -214,9 +218,16 @@ class Stack:
         crew = self._crew = Crew(make, self._watch)
         await crew.muster(settings.workers)
         self._monitors.append(asyncio.create_task(crew.watching()))
-        of_fleet = FleetStack(f"stack-{stack}", crew, self._dismiss, "stable")
+        of_fleet = FleetStack(f"stack-{stack}", crew, self._dismiss, settings.worker_group)
         reporting = of_fleet.report_for_ever(self._open_fleet)
         self._monitors.append(asyncio.create_task(reporting))
+
+    async def _start_canary(self) -> None:
+        settings, stack = self._settings_of_children(), _stack_id(self._settings)
+        self.canary = canary_child(settings, stack, self._log_file, self._replace)
+        await self._run(self.canary)
+        self._monitors.append(asyncio.create_task(self._watch(self.canary)))
+        self._report("canary started: it gets a share once one is set")
 
     async def _watch(self, worker: Child) -> None:
         """See that a worker comes to life, and end every life of it that falls silent."""
@@ -242,10 +253,7 @@ class Stack:
         self._monitors.append(asyncio.create_task(child.keep_alive()))
 
     def _environment(self) -> dict[str, str]:
-        """Return the children's variables: these settings whole, so no file is read again."""
-        settings = self._settings_of_children()
-        others = {key: val for key, val in os.environ.items() if not key.startswith(ENV_PREFIX)}
-        return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}
+        return variables_of(self._settings_of_children())
 
     def _settings_of_children(self) -> Settings:
         found = {"queue_url": self._queue.url, "port": self.port, **self._page_ports}
@@ -326,7 +334,9 @@ class Stack:
             await self.api.stop(grace_s, hurry)
             self._report("door closed")
         if self._crew is not None:
-            await self._crew.close(self._dismiss)
+            ends = [self._crew.close(self._dismiss)]
+            ends += [self._dismiss(self.canary)] if self.canary is not None else []
+            await asyncio.gather(*ends)
             self._report("workers stopped")
         for monitor in self._monitors:
             monitor.cancel()

@@ -27,6 +27,7 @@ from forebay.core.events import EngineEvent, Failed, Finished, PhaseBegun, Retur
 from forebay.engine.errors import EngineBrokenError
 from forebay.ops.worker_metrics import WorkerMetrics
 from forebay.ops.worker_status import Phase
+from forebay.queue.groups import Group
 from forebay.queue.ports import BlobStore, Lease, LeaseHolder, Outcome, StreamWriter, TaskError
 from forebay.worker.engine_port import EnginePort
 from forebay.worker.journal import Journal, Told
@@ -75,12 +76,14 @@ class Worker:
         blobs: BlobStore,
         engine: EnginePort,
         limits: WorkerLimits,
+        group: Group = Group.STABLE,
         on_life: Callable[[Worker], None] = lambda _: None,
         told: Told | None = None,
     ) -> None:
         self.name = name
         told = told or Told(WorkerMetrics(worker=name))
         self.metrics = told.metrics
+        self.group = group
         self.held = HeldLeases(limits.max_leases, limits.max_tokens)
         self._queue = queue
         self._blobs = blobs
@@ -189,7 +192,11 @@ class Worker:
         drops = self.held.drops
         try:
             leases = await self._queue.claim(
-                self.name, self.held.room, self.held.free_tokens, self.held.task_ids()
+                self.name,
+                self.held.room,
+                self.held.free_tokens,
+                self.held.task_ids(),
+                group=self.group,
             )
             if not leases:
                 await self._wait_for_turn(drops)
@@ -331,7 +338,9 @@ class Worker:
         """Renew every lease; drop what is lost, end what was cancelled."""
         keys = self.held.keys()
         try:
-            reply = await self._queue.heartbeat(self.name, keys, serving=self.phase is Phase.READY)
+            reply = await self._queue.heartbeat(
+                self.name, keys, serving=self.phase is Phase.READY, group=self.group
+            )
         except QueueUnavailableError as error:
             log.warning("queue_unavailable", during="heartbeat", reason=error.message)
             return

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
 import time
 from pathlib import Path
 from typing import Final
@@ -81,9 +78,17 @@ def alert_desk(settings: Settings, redis: Redis, metrics: Metrics) -> AlertDesk:
 
 
 def alert_watch(
-    settings: Settings, desk: AlertDesk, queue: Submitter, metrics: Metrics, expiry: KeyExpiry
+    settings: Settings,
+    desk: AlertDesk,
+    queue: Submitter,
+    metrics: Metrics,
+    expiry: KeyExpiry,
+    process: str,
 ) -> AlertWatch:
-    """Return what measures, and judges the rules unless that is off; to be entered."""
+    """Return what measures, and judges the rules unless that is off; to be entered.
+
+    ``process``: a name that no other process has.
+    """
     measures = Measures(
         metrics,
         queue,
@@ -97,11 +102,7 @@ def alert_watch(
         desk.rules,
         desk.teller,
         measures.measure,
-        WatchTerms(
-            f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}",
-            settings.alert_every_s,
-            settings.alerts,
-        ),
+        WatchTerms(process, settings.alert_every_s, settings.alerts),
     )
 
 

@@ -1,0 +1,1 @@
+"""Canaries at the door: their share, how they do, the log."""

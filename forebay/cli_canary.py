@@ -1,0 +1,126 @@
+"""``forebay canary``: the share of the tasks that canaries get, how they do, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.table import Table
+
+from forebay.access.audit import AuditTrail, deed_of_cli
+from forebay.api.canary.composition import canary_desk
+from forebay.api.canary.desk import CanaryDesk
+from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_queue import opened_queue
+from forebay.cli_view import console
+from forebay.config import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Canaries: workers that run something new on a share of the tasks.",
+    no_args_is_help=True,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def show(
+    as_json: AsJson = False,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    sets: Sets = None,
+) -> None:
+    """Show the share, and how both groups did lately."""
+    settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
+    _print(_run(settings, lambda desk: desk.overview()), as_json=as_json)
+
+
+@app.command(name="set")
+def set_share(
+    share: Annotated[float, typer.Argument(help="0: none; 1: all.", min=0, max=1)],
+    as_json: AsJson = False,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    sets: Sets = None,
+) -> None:
+    """Set the share of the tasks that canaries get."""
+    settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
+    actor = deed_of_cli("canary.set", "").actor
+    told = _run(settings, lambda desk: desk.set_share(share, actor), f"{share:g}")
+    _print(told, as_json=as_json)
+
+
+@app.command()
+def log(
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    as_json: AsJson = False,
+    queue_url: QueueUrl = None,
+    data_dir: DataDir = None,
+    sets: Sets = None,
+) -> None:
+    """List the last changes of the share: who set it, and what took it back."""
+    settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
+    found = _run(settings, lambda desk: desk.log(count))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    table = Table("When", "Share", "Before", "By", "Why")
+    for one in found["data"]:
+        share, before = f"{one['share']:g}", f"{one['before']:g}"
+        table.add_row(_when(one["at"]), share, before, one["by"], one["reason"])
+    console.print(table if found["data"] else "The share was never set.")
+
+
+def _run(
+    settings: Settings,
+    work: Callable[[CanaryDesk], Awaitable[T]],
+    target: str | None = None,
+) -> T:
+    """Do ``work`` on the queue's canaries; what sets the share has a ``target``, and is recorded."""
+
+    async def main() -> T:
+        async with opened_queue(settings) as opened:
+            desk = canary_desk(settings, opened)
+            if target is None:
+                return await work(desk)
+            trail = AuditTrail(opened.access, settings.queue_name)
+            async with trail.recorded(deed_of_cli("canary.set", target)):
+                return await work(desk)
+
+    return asyncio.run(main())
+
+
+def _print(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    taken = "" if told["taken"] is None else f"; canaries had {told['taken']:.1%} lately"
+    runs = "" if told["runs"] is None else f", running {told['runs'].get('model')}"
+    console.print(
+        f"Share {told['share']:.1%}{taken}. {told['workers']['canary']} canaries{runs}, "
+        f"{told['workers']['stable']} stable workers.",
+        markup=False,
+    )
+    if told["rolled_back"]:
+        console.print(f"Rolled back: {told['last']['reason']}.", markup=False)
+    table = Table("Group", "Tasks", "Failed", "Empty", "First token P95", "Answer P95")
+    for group in ("stable", "canary"):
+        one = told["figures"][group]
+        times = [_seconds(one[name]) for name in ("first_token_p95_s", "answer_p95_s")]
+        failed = str(one["failed"] + one["lost"])
+        table.add_row(group, str(one["tasks"]), failed, str(one["empty"]), *times)
+    console.print(table)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g} s"
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,1 @@
+"""Canaries: how they are judged, and what takes their share back."""
