@@ -31,7 +31,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def blind_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that computes no number for any picture but the plainest."""
+    """A checkpoint that computes no number for any token."""
     folder = write_checkpoint(tmp_path_factory.mktemp("blind"), replace(TINY, stop_tokens=()))
     file = folder / "model.safetensors"
     tensors = load_file(file)
@@ -48,7 +48,22 @@ def stack(
 ) -> Iterator[ServeProcess]:
     folder = tmp_path_factory.mktemp("stack")
     with serving(model, folder, "--canary-model", str(other_model), *OPTIONS) as stack:
+        administer(stack)
         yield stack
+
+
+def command(stack: ServeProcess, *words: str) -> dict[str, Any]:
+    """Run a command on the stack's queue; return the JSON that it prints."""
+    where = ("--data-dir", str(stack.data_dir), "--json")
+    run = [sys.executable, "-m", "forebay", *words, *where]
+    return dict(json.loads(subprocess.check_output(run)))
+
+
+def administer(stack: ServeProcess) -> None:
+    """Have the stack's client bring a key that may do everything."""
+    scopes = [part for one in ("infer", "tasks", "admin") for part in ("--scope", one)]
+    key = command(stack, "keys", "create", "test", *scopes)["key"]
+    stack.client.headers["Authorization"] = f"Bearer {key}"
 
 
 def canary(stack: ServeProcess) -> dict[str, Any]:
@@ -97,16 +112,12 @@ def test_the_slider_gives_a_canary_nothing_its_share_and_everything(stack: Serve
 
 def test_the_command_and_the_door_say_the_same(stack: ServeProcess) -> None:
     set_share(stack, 0.25)
-    queue = f"unix://{stack.data_dir}/queue/valkey.sock"
-    found = next(stack.data_dir.rglob("*.sock"), None)
-    command = [sys.executable, "-m", "forebay", "canary"]
-    where = ["--queue-url", f"unix://{found}" if found else queue, "--json"]
-    shown = json.loads(subprocess.check_output([*command, "show", *where]))
-    assert shown["share"] == 0.25
-    assert json.loads(subprocess.check_output([*command, "set", "0", *where]))["share"] == 0
+    assert command(stack, "canary", "show")["share"] == 0.25
+    assert command(stack, "canary", "set", "0")["share"] == 0
     assert canary(stack)["share"] == 0
     log = stack.client.get("/v1/admin/canary/log").json()["data"]
     assert [one["share"] for one in log[:2]] == [0, 0.25]
+    assert command(stack, "canary", "log")["data"] == log
     audit = stack.client.get("/v1/admin/audit").json()["data"]
     assert [one["action"] for one in audit[:2]] == ["canary.set", "canary.set"]
 
@@ -133,6 +144,7 @@ def test_a_canary_that_fails_at_every_picture_is_rolled_back_and_every_task_answ
     model: Path, blind_model: Path, tmp_path: Path
 ) -> None:
     with serving(model, tmp_path, "--canary-model", str(blind_model), *OPTIONS) as stack:
+        administer(stack)
         await_canary(stack)
         set_share(stack, 0.5)
         task_ids = [each for number in range(4) for each in stack.submit(8, f"blind {number}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_more_failures_never_look_better(n: int, failed: int, stable_failed: int
 def test_the_tail_is_a_probability_that_falls(n: int, chance: float) -> None:
     tails = [tail(k, n, chance) for k in range(n + 1)]
     assert tails[0] == 1
-    assert all(a >= b - 1e-9 for a, b in zip(tails, tails[1:], strict=False))
+    assert all(a >= b - 1e-9 for a, b in pairwise(tails))
     assert tails[n] == pytest.approx(chance**n, rel=1e-6)
 
 
