@@ -29,6 +29,7 @@ from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
 from forebay.api.console.composition import caps_of
 from forebay.api.console.desk import ConsoleDesk
+from forebay.api.canary.desk import CanaryDesk
 from forebay.api.files.folder import FileFolder
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
@@ -94,6 +95,7 @@ async def open_door(
     alerts: AlertDesk | None = None,
     console: ConsoleDesk | None = None,
     spans: Spans = NO_SPANS,
+    canary: CanaryDesk | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -135,6 +137,7 @@ async def open_door(
             console=console,
             caps=caps_of(Settings()),
             spans=spans,
+            canary=canary,
         )
         async with (
             BatchRunner(services, desk),

@@ -77,6 +77,7 @@ SCENARIOS: dict[str, tuple[list[Given], float]] = {
     "QueueStalled": (STALLED, 4.5),
     "QueueLong": (queue(waiting=steady(21, 2)), 0.75),
     "QueueOld": ([gauge("forebay_queue_oldest_seconds", rising(1.0, 6))], 5.0),
+    "CanaryRolledBack": ([gauge("forebay_canary_rolled_back", [0.0, 0.0, 1.0, 1.0])], 0.25),
     "DeadLetters": (queue(dead=[0.0, 0.0, 1.0, 1.0]), 0.25),
     "WorkersFlapping": (
         [
