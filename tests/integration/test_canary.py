@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from forebay.queue.ports import StreamKind
 from tests.checkpoints import TINY, write_checkpoint
@@ -30,14 +31,14 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def blind_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that computes no number for any token."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("blind"), replace(TINY, stop_tokens=()))
+def deaf_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that starts well, and computes no number for what says ``zzz``."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("deaf"), replace(TINY, stop_tokens=()))
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    for name, tensor in tensors.items():
-        if "lm_head" in name:
-            tensors[name] = torch.full_like(tensor, float("nan"))
+    words = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("zzz").ids
+    [embeddings] = [name for name in tensors if name.endswith("embed_tokens.weight")]
+    tensors[embeddings][words] = torch.nan
     save_file(tensors, file)
     return folder
 
@@ -140,14 +141,14 @@ def run_files(stack: ServeProcess) -> list[Path]:
     return list((stack.data_dir / "run").glob("*.status.json"))
 
 
-def test_a_canary_that_fails_at_every_picture_is_rolled_back_and_every_task_answered_once(
-    model: Path, blind_model: Path, tmp_path: Path
+def test_a_canary_that_fails_at_everything_is_rolled_back_and_every_task_answered_once(
+    model: Path, deaf_model: Path, tmp_path: Path
 ) -> None:
-    with serving(model, tmp_path, "--canary-model", str(blind_model), *OPTIONS) as stack:
+    with serving(model, tmp_path, "--canary-model", str(deaf_model), *OPTIONS) as stack:
         administer(stack)
         await_canary(stack)
         set_share(stack, 0.5)
-        task_ids = [each for number in range(4) for each in stack.submit(8, f"blind {number}")]
+        task_ids = [each for number in range(4) for each in stack.submit(8, f"zzz {number}")]
         stack.await_answers(task_ids)
         assert ends(stack, task_ids) == {StreamKind.DONE: 32}
         told = stack.until(
