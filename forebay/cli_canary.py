@@ -103,10 +103,12 @@ def _print(told: dict[str, Any], *, as_json: bool) -> None:
     taken = "" if told["taken"] is None else f"; canaries had {told['taken']:.1%} lately"
     runs = "" if told["runs"] is None else f", running {told['runs'].get('model')}"
     console.print(
-        f"Share {told['share']:.1%}{taken}. {told['workers']['canary']} canaries{runs}, "
-        f"{told['workers']['stable']} stable workers.",
+        f"Share {told['share']:.1%}{taken}. Workers: {told['workers']['stable']} stable, "
+        f"{told['workers']['canary']} canary{runs}.",
         markup=False,
     )
+    if told["share"] > 0 and not told["workers"]["canary"]:
+        console.print("No canary is there to take it: see docs/canary.md.", markup=False)
     if told["rolled_back"]:
         console.print(f"Rolled back: {told['last']['reason']}.", markup=False)
     table = Table("Group", "Tasks", "Failed", "Empty", "First token P95", "Answer P95")

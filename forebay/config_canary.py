@@ -48,7 +48,7 @@ class CanarySettings(BaseSettings):
         "token, or of the whole answer, a canary's may be.",
     )
     canary_restarts: int = Field(
-        2, ge=0, description="Starts of canary workers within that time that are borne."
+        2, ge=1, description="Starts of a canary worker within that time that are borne."
     )
 
     @property

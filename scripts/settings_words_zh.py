@@ -158,7 +158,7 @@ WORDS_ZH = {
     "canary_least": "金丝雀的任务少于此数时不作判断。",
     "canary_failed": "金丝雀失败(或空)回答的比例最多可高出稳定组多少。",
     "canary_slower": "金丝雀首个词元时间或整个回答时间的第 95 百分位最多可为稳定组的几倍。",
-    "canary_restarts": "该时间内容许的金丝雀启动次数。",
+    "canary_restarts": "该时间内容许的每个金丝雀的启动次数。",
     "alert_every_s": "两次评估之间的秒数。",
     "alert_repeat_s": "持续触发的告警每隔多久重新通知一次。",
     "alert_language": "通知所用的语言。",

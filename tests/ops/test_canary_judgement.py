@@ -79,6 +79,8 @@ def test_one_slow_answer_of_many_is_none() -> None:
 def test_starts_are_counted_whatever_was_answered() -> None:
     assert judge(trial(group(0), starts=2), TERMS) is None
     assert judge(trial(group(0), starts=3), TERMS) is Fault.FLAPPING
+    several = replace(trial(group(0), starts=4), workers={Group.STABLE: 1, Group.CANARY: 2})
+    assert judge(several, TERMS) is None
 
 
 @given(

@@ -32,8 +32,8 @@ class Fault(StrEnum):
 class Terms:
     """What is borne. ``failed``: by how much a share may exceed the stable workers' own.
 
-    ``slower``: how many times their 95th percentile. ``least``: tasks below which nothing but
-    ``restarts`` is judged. All within ``window_s``.
+    ``slower``: how many times their 95th percentile. ``restarts``: starts of one worker. ``least``:
+    tasks below which nothing but these is judged. All within ``window_s``.
     """
 
     window_s: float = 300.0
@@ -45,7 +45,7 @@ class Terms:
 
 def judge(trial: Trial, terms: Terms) -> Fault | None:
     """Return the first thing that canaries do worse, beyond chance; None: nothing known."""
-    if trial.starts > terms.restarts:
+    if trial.starts > terms.restarts * max(1, trial.workers[Group.CANARY]):
         return Fault.FLAPPING
     stable, canary = trial.counts[Group.STABLE], trial.counts[Group.CANARY]
     if canary.total < terms.least:
