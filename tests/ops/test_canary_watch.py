@@ -33,12 +33,14 @@ class Scene:
         async def note(entry: dict[str, Any]) -> None:
             self.told.append(entry)
 
+        async def leads() -> bool:
+            return await self.store.lead(process, 60)
+
         return CanaryWatch(
             self.canary,
-            self.store,
             self.metrics,
             Terms(least=5),
-            process=process,
+            leads=leads,
             on_rollback=note,
             **more,
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import secrets
 import time
 from pathlib import Path
 from typing import Final
@@ -78,17 +81,9 @@ def alert_desk(settings: Settings, redis: Redis, metrics: Metrics) -> AlertDesk:
 
 
 def alert_watch(
-    settings: Settings,
-    desk: AlertDesk,
-    queue: Submitter,
-    metrics: Metrics,
-    expiry: KeyExpiry,
-    process: str,
+    settings: Settings, desk: AlertDesk, queue: Submitter, metrics: Metrics, expiry: KeyExpiry
 ) -> AlertWatch:
-    """Return what measures, and judges the rules unless that is off; to be entered.
-
-    ``process``: a name that no other process has.
-    """
+    """Return what measures, and judges the rules unless that is off; to be entered."""
     measures = Measures(
         metrics,
         queue,
@@ -102,7 +97,11 @@ def alert_watch(
         desk.rules,
         desk.teller,
         measures.measure,
-        WatchTerms(process, settings.alert_every_s, settings.alerts),
+        WatchTerms(
+            f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}",
+            settings.alert_every_s,
+            settings.alerts,
+        ),
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -12,10 +10,13 @@ from forebay.access.audit import AuditTrail, Deed
 from forebay.api.canary.desk import CanaryDesk
 from forebay.config import Settings
 from forebay.ops.alerts.store import AlertStore
+from forebay.ops.alerts.watch import AlertWatch
 from forebay.ops.canary.watch import BY, CanaryWatch
 from forebay.ops.metrics import Metrics
 from forebay.queue.canary import Entry, RedisCanary
 from forebay.queue.opening import OpenQueue
+
+LEAD_S: Final = 30.0
 
 
 def canary_desk(settings: Settings, opened: OpenQueue) -> CanaryDesk:
@@ -23,26 +24,27 @@ def canary_desk(settings: Settings, opened: OpenQueue) -> CanaryDesk:
     return CanaryDesk(RedisCanary(opened.places), settings.canary_terms(), settings.canary_rollback)
 
 
-def process_name() -> str:
-    """Return a name that no other process has, for the lead of alerts."""
-    return f"{platform.node()}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
 def canary_watch(
-    settings: Settings, desk: CanaryDesk, access: Redis, metrics: Metrics, process: str
+    settings: Settings, desk: CanaryDesk, access: Redis, metrics: Metrics, alerts: AlertWatch
 ) -> CanaryWatch:
-    """Return what measures canaries, and takes their share back; to be entered."""
+    """Return what measures canaries, and takes their share back; to be entered.
+
+    Whoever judges alerts judges canaries; with alerts off one process takes the same lead for it.
+    """
     trail = AuditTrail(access, settings.queue_name)
+    store = AlertStore(access, settings.queue_name)
 
     async def note(entry: Entry) -> None:
         await trail.note(Deed(BY, "canary.rollback", entry["reason"], "local", "done"))
 
+    async def leads() -> bool:
+        return alerts.leads if settings.alerts else await store.lead(alerts.process, LEAD_S)
+
     return CanaryWatch(
         desk.canary,
-        AlertStore(access, settings.queue_name),
         metrics,
         desk.terms,
-        process=process,
+        leads=leads,
         on_rollback=note,
         judges=desk.judges,
     )

@@ -62,7 +62,7 @@ class AlertWatch:
         self._rules = tuple(rules)
         self._teller = teller
         self._measure = measure
-        self._process = terms.process
+        self.process = terms.process
         self._every_s = terms.every_s
         self._judges = terms.judges
         self._now = clock
@@ -72,6 +72,11 @@ class AlertWatch:
         self._silences: list[Silence] = []
         self._heard: dict[str, tuple[float, float]] = {}  # process -> its time, ours when it came
         self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process judges."""
+        return self._leads
 
     async def __aenter__(self) -> Self:
         self._looking = asyncio.create_task(self._look_for_ever(), name="alerts")
@@ -85,7 +90,7 @@ class AlertWatch:
             await asyncio.gather(looking, return_exceptions=True)  # told by _ended
         if self._leads:
             try:
-                await self._store.resign(self._process)
+                await self._store.resign(self.process)
             except QueueUnavailableError as error:
                 log.debug("alerts_lead_kept", reason=error.message)  # it runs out by itself
 
@@ -101,7 +106,7 @@ class AlertWatch:
             return
         now_s = self._now()
         samples = snapshot(self._metrics.registry, self._history)
-        self._history.add(now_s, of_instance(samples, self._process))
+        self._history.add(now_s, of_instance(samples, self.process))
         self._history.forget(now_s)
         try:
             await self._agree(samples, now_s)
@@ -118,14 +123,12 @@ class AlertWatch:
 
     async def _agree(self, samples: list[Sample], now_s: float) -> None:
         """Report, hear the others, and see who has the lead."""
-        await self._store.report(self._process, now_s, samples)
+        await self._store.report(self.process, now_s, samples)
         await self._hear(now_s)
-        leads = await self._store.lead(
-            self._process, LEAD_INTERVALS * self._every_s + LEAD_MARGIN_S
-        )
+        leads = await self._store.lead(self.process, LEAD_INTERVALS * self._every_s + LEAD_MARGIN_S)
         if leads and not self._leads:
             self._alerts = await self._store.alerts()
-            log.info("alerts_lead_taken", owner=self._process)
+            log.info("alerts_lead_taken", owner=self.process)
         elif not leads:
             self._alerts = {}
         self._leads = leads
@@ -137,7 +140,7 @@ class AlertWatch:
         reports = await self._store.reports()
         for process, (at_s, samples) in reports.items():
             told_s, heard_s = self._heard.get(process, (None, now_s))
-            if process == self._process:
+            if process == self.process:
                 continue
             if told_s != at_s:
                 self._heard[process] = (at_s, now_s)
@@ -165,7 +168,7 @@ class AlertWatch:
     async def _keep(self, alerts: dict[str, Alert], changes: list[dict[str, Any]]) -> bool:
         """Keep alerts in the store; False where the lead is another's by now."""
         try:
-            self._leads = await self._store.keep(self._process, alerts, changes)
+            self._leads = await self._store.keep(self.process, alerts, changes)
         except QueueUnavailableError as error:
             log.debug("alerts_not_kept", reason=error.message)
         return self._leads

@@ -9,7 +9,6 @@ from typing import Final, Self
 import structlog
 
 from forebay.core.errors import QueueUnavailableError
-from forebay.ops.alerts.store import AlertStore
 from forebay.ops.canary.judgement import Fault, Terms, figures, judge
 from forebay.ops.metrics import Metrics
 from forebay.queue.canary import Entry, RedisCanary, new_entry
@@ -18,7 +17,6 @@ from forebay.queue.groups import Trial
 log = structlog.get_logger("forebay.canary")
 
 EVERY_S: Final = 5.0
-LEAD_S: Final = 45.0
 BY: Final = "rollback"
 """Who the log says took a share back, when nobody did."""
 
@@ -26,27 +24,26 @@ BY: Final = "rollback"
 class CanaryWatch:
     """An async context manager; while it is entered, canaries are measured and judged.
 
-    Every API process measures. The one that has the lead of alerts judges; ``judges`` False: none
-    does. ``on_rollback`` is told of each entry that the log got.
+    Every API process measures. The one that ``leads`` judges; two that both think so do no harm,
+    for a share is taken back in its own trial only. ``judges`` False: none does. ``on_rollback`` is
+    told of each entry that the log got.
     """
 
     def __init__(
         self,
         canary: RedisCanary,
-        lead: AlertStore,
         metrics: Metrics,
         terms: Terms,
         *,
-        process: str,
+        leads: Callable[[], Awaitable[bool]],
         on_rollback: Callable[[Entry], Awaitable[None]],
         judges: bool = True,
         every_s: float = EVERY_S,
     ) -> None:
         self._canary = canary
-        self._lead = lead
         self._metrics = metrics
         self._terms = terms
-        self._process = process
+        self._leads = leads
         self._on_rollback = on_rollback
         self._judges = judges
         self._every_s = every_s
@@ -75,7 +72,7 @@ class CanaryWatch:
         """Measure, and judge if it is for this process. Raises QueueUnavailableError."""
         trial = await self._canary.trial(self._terms.window_s)
         self._metrics.see_canary(trial, rolled_back=rolled_back(trial))
-        if not self._judges or not await self._lead.lead(self._process, LEAD_S):
+        if not self._judges or not await self._leads():
             return
         await self._canary.spread()
         fault = judge(trial, self._terms) if trial.share > 0 else None
