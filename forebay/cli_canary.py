@@ -82,7 +82,7 @@ def _run(
     work: Callable[[CanaryDesk], Awaitable[T]],
     target: str | None = None,
 ) -> T:
-    """Do ``work`` on the queue's canaries; one with a ``target`` is a deed, recorded."""
+    """Do ``work`` on the queue's canaries; with a ``target`` it is a deed, and recorded."""
 
     async def main() -> T:
         async with opened_queue(settings) as opened:

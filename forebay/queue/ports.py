@@ -20,7 +20,7 @@ from forebay.core.request import (
     Terms,
 )
 from forebay.core.trace import Trace
-from forebay.queue.groups import Group
+from forebay.queue import groups
 
 Fence = NewType("Fence", int)
 """Rises with every delivery of a task; a write with an older one is refused."""
@@ -188,7 +188,7 @@ class TaskRecord:
     worker: str | None = None
     cost: int = 0
     past: tuple[PastAttempt, ...] = ()
-    group: Group | None = None
+    group: groups.Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +383,7 @@ class LeaseHolder(Protocol):
         free_tokens: int,
         held: Sequence[TaskId] = (),
         *,
-        group: Group = Group.STABLE,
+        group: groups.Group = groups.Group.STABLE,
     ) -> list[Lease]:
         """Lease up to ``limit`` tasks whose costs fit ``free_tokens``; an idle worker gets one.
 
@@ -405,7 +405,7 @@ class LeaseHolder(Protocol):
         leases: Sequence[tuple[TaskId, Fence]],
         *,
         serving: bool = True,
-        group: Group = Group.STABLE,
+        group: groups.Group = groups.Group.STABLE,
     ) -> HeartbeatReply:
         """Renew leases, and say that the worker lives; ``serving``: whether it can answer."""
         ...

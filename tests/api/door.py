@@ -27,9 +27,9 @@ from forebay.api.alerts.desk import AlertDesk
 from forebay.api.app import create_app
 from forebay.api.batches.desk import BatchDesk, BatchLimits
 from forebay.api.batches.runner import BatchRunner
+from forebay.api.canary.desk import CanaryDesk
 from forebay.api.console.composition import caps_of
 from forebay.api.console.desk import ConsoleDesk
-from forebay.api.canary.desk import CanaryDesk
 from forebay.api.files.folder import FileFolder
 from forebay.api.files.store import FileStore
 from forebay.api.load import LoadGauge
