@@ -160,3 +160,10 @@ ON_CLOSE[#ON_CLOSE + 1] = function(q, id, _, t)
     redis.call('SREM', key(q, 'open', t.holder), id)
   end
 end
+
+register('throttle', throttle, { 'allow-oom' })
+register('key_write', key_write, {})
+register('key_pepper', key_pepper, { 'allow-oom' })
+register('key_clear', key_clear, { 'allow-oom' })
+register('key_rotate', key_rotate, { 'allow-oom' })
+register('key_revoke', key_revoke, { 'allow-oom' })

@@ -111,3 +111,9 @@ local function drain(q, args)
   wake(q)
   return 1
 end
+
+register('list', list, { 'no-writes' })
+register('tenants', tenants, { 'no-writes' })
+register('retry', retry, { 'allow-oom' })
+register('drop', drop, { 'allow-oom' })
+register('drain', drain, { 'allow-oom' })
