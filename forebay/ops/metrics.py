@@ -108,39 +108,12 @@ class Metrics(MetricBook):
         self.alert_pushes = self._counter("forebay_alert_pushes_total")
 
     def _canary(self) -> None:
-        registry = self.registry
-        self.canary_share = Gauge(
-            "forebay_canary_share_ratio", "Share of the tasks set for canaries.", registry=registry
-        )
-        self.canary_rolled_back = Gauge(
-            "forebay_canary_rolled_back",
-            "1 from an automatic rollback on, until somebody sets a share.",
-            registry=registry,
-        )
-        self.group_workers = Gauge(
-            "forebay_group_workers",
-            "Workers with a recent sign of life, by group.",
-            ["group"],
-            registry=registry,
-        )
-        self.group_tasks = Gauge(
-            "forebay_group_tasks",
-            "Tasks that ended within the canaries' window, by group and outcome.",
-            ["group", "outcome"],
-            registry=registry,
-        )
-        self.group_first_token = Gauge(
-            "forebay_group_first_token_p95_seconds",
-            "From lease to first token within that window: the 95th percentile.",
-            ["group"],
-            registry=registry,
-        )
-        self.group_answer = Gauge(
-            "forebay_group_answer_p95_seconds",
-            "From lease to the answer's end within that window: the 95th percentile.",
-            ["group"],
-            registry=registry,
-        )
+        self.canary_share = self._gauge("forebay_canary_share_ratio")
+        self.canary_rolled_back = self._gauge("forebay_canary_rolled_back")
+        self.group_workers = self._gauge("forebay_group_workers")
+        self.group_tasks = self._gauge("forebay_group_tasks")
+        self.group_first_token = self._gauge("forebay_group_first_token_p95_seconds")
+        self.group_answer = self._gauge("forebay_group_answer_p95_seconds")
 
     def see_canary(self, trial: Trial, *, rolled_back: bool) -> None:
         """Set the gauges of the two groups of workers."""

@@ -53,7 +53,15 @@ PARTS: Final = (
 """Each part sees the local names of those before it."""
 
 CLOSED: Final = frozenset(
-    {"access.lua", "alerts.lua", "batches.lua", "fleet.lua", "live.lua", "measures.lua", "operator.lua"}
+    {
+        "access.lua",
+        "alerts.lua",
+        "batches.lua",
+        "fleet.lua",
+        "live.lua",
+        "measures.lua",
+        "operator.lua",
+    }
     | {"tasks.lua", "trial.lua"}
 )
 """Parts whose local names no other one sees: Lua has room for 200 at once, with those before."""

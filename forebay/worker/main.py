@@ -164,7 +164,6 @@ async def _work(
             blobs=open_blobs(settings.blob_address(), opened.places),
             engine=engine,
             limits=limits,
-            group=settings.group,
             on_life=lambda one: _report(settings, _status_of(one, settings, watchdog, reserved)),
             told=Told(metrics, spans),
         )
@@ -251,6 +250,7 @@ def worker_limits(settings: Settings, max_leases: int, max_tokens: int) -> Worke
         max_tokens=max_tokens,
         heartbeat_s=min(settings.lease_s / FULL_BEATS_A_LEASE, LONGEST_BEAT_S),
         drain_s=settings.drain_s,
+        group=settings.group,
     )
 
 

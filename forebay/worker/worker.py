@@ -53,7 +53,7 @@ class WorkerLimits:
 
     ``max_leases``: tasks held at once, a few more than the engine runs so that the next ones are
     prepared meanwhile. ``max_tokens``: their costs together. ``retry_s``: how long a write is
-    tried while the queue is away.
+    tried while the queue is away. ``group``: a canary gets its share, and no more.
     """
 
     max_leases: int = 20
@@ -62,6 +62,7 @@ class WorkerLimits:
     idle_wait_s: float = 1.0
     drain_s: float = 20.0
     retry_s: float = 30.0
+    group: Group = Group.STABLE
 
 
 class Worker:
@@ -76,14 +77,13 @@ class Worker:
         blobs: BlobStore,
         engine: EnginePort,
         limits: WorkerLimits,
-        group: Group = Group.STABLE,
         on_life: Callable[[Worker], None] = lambda _: None,
         told: Told | None = None,
     ) -> None:
         self.name = name
         told = told or Told(WorkerMetrics(worker=name))
         self.metrics = told.metrics
-        self.group = group
+        self.group = limits.group
         self.held = HeldLeases(limits.max_leases, limits.max_tokens)
         self._queue = queue
         self._blobs = blobs
