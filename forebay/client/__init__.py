@@ -11,7 +11,6 @@ from forebay.client.errors import (
     ClientError,
     ConflictError,
     InvalidError,
-    NoAnswerError,
     NotAllowedError,
     NotFoundError,
     RefusedError,
@@ -19,7 +18,7 @@ from forebay.client.errors import (
     UnreachableError,
 )
 from forebay.client.events import Delta, Ended, Event, Queued, Restart, Started
-from forebay.client.task import Output, Task, TaskFault
+from forebay.client.task import NoAnswerError, Output, Task, TaskFault
 
 __all__ = [
     "BlockingClient",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import httpx
 
 from forebay.core.errors import ForebayError, all_errors
-
-if TYPE_CHECKING:
-    from forebay.client.task import Task
 
 _KNOWN: Final = {one.code: one for one in all_errors()}
 _PASSING: Final = frozenset({408, 425, 429, 502, 503, 504, 507})
@@ -127,14 +124,9 @@ class BusyError(RefusedError):
     statuses = frozenset({429, 503, 507})
 
 
-class NoAnswerError(ClientError):
-    """The task ended without an answer: it failed, expired, was cancelled. ``task``: all of it."""
-
-    def __init__(self, task: Task, code: str, message: str, *, retryable: bool) -> None:
-        known = _KNOWN.get(code)
-        mend = known.mend if known else ForebayError.mend
-        super().__init__(message, code=code, mend=mend, retryable=retryable)
-        self.task = task
+def mend_of(code: str) -> str:
+    """Return what to do upon an error of a task."""
+    return _KNOWN.get(code, ForebayError).mend
 
 
 def refusal_of(reply: httpx.Response) -> RefusedError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.client.errors import NoAnswerError, UnexpectedReplyError
+from forebay.client.errors import ClientError, UnexpectedReplyError, mend_of
 from forebay.core.lifecycle import State
 
 
@@ -107,3 +107,11 @@ _AS_THEY_ARE = (
 
 def _output(raw: Mapping[str, Any]) -> Output:
     return Output(raw["index"], raw["text"], raw["finish_reason"], raw.get("logprobs"))
+
+
+class NoAnswerError(ClientError):
+    """The task ended without an answer: it failed, expired, was cancelled. ``task``: all of it."""
+
+    def __init__(self, task: Task, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(message, code=code, mend=mend_of(code), retryable=retryable)
+        self.task = task
