@@ -123,7 +123,7 @@ function silencesTable(onEnd) {
 function historyTable() {
   /** @type {import("./table.js").Column<Change>[]} */
   const columns = [
-    { name: text("time"), words: (one) => moment(one.at), kind: "number" },
+    { name: text("time"), words: (one) => moment(one.at) },
     { name: text("state"), make: pill((one) => ({ word: word("alertStates", one.stage), tone: one.stage === "firing" ? "bad" : "good" })) },
     { name: text("rule"), words: (one) => word("alerts", one.rule) },
     { name: text("whatHappened"), words: (one) => one.text, kind: "wide" },

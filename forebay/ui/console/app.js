@@ -150,7 +150,7 @@ class Console {
     const ageS = this.#newest ? (Date.now() - this.#heardMs) / 1_000 : null;
     const stale = ageS === null || ageS > STALE_S;
     shell.tellStream(this.#stream, ageS, stale && ageS !== null);
-    if (this.#newest && !stale) shell.light.show(this.#newest.light, this.#points.units);
+    if (this.#newest && !stale) shell.light.show(this.#newest.light);
     else shell.light.lost(ageS);
     this.#view?.tick?.(this.#nowS());
   }

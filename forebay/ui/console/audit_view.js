@@ -63,7 +63,7 @@ export class AuditView {
 function auditTable() {
   /** @type {import("./table.js").Column<Deed>[]} */
   const columns = [
-    { name: text("time"), words: (one) => moment(one.at), kind: "number" },
+    { name: text("time"), words: (one) => moment(one.at) },
     { name: text("by"), words: (one) => one.actor },
     { name: text("deed"), words: (one) => word("actions", one.action) },
     { name: text("target"), words: (one) => one.target, kind: "code" },

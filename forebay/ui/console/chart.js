@@ -20,6 +20,9 @@ import { LIMIT_IN_SIGHT } from "./panels.js";
 const HEIGHT = 96;
 const SYNC = "forebay";
 const LEFT_AXIS = 42;
+const GB = 2 ** 30;
+/** Steps of an axis of bytes: whole and half gigabytes. */
+const BYTE_STEPS = [0.5, 1, 2, 4, 8, 16, 32, 64, 128].map((one) => one * GB);
 
 export class Chart {
   #plan;
@@ -147,7 +150,7 @@ export class Chart {
       scales: { x: { time: true, range: () => this.#range }, y: { range: (_, __, most) => this.#upright(most) } },
       axes: [
         { ...axis, size: 20, gap: 3, space: 64, grid: { show: false }, values: (_, splits) => splits.map((at) => this.#time(at)) },
-        { ...axis, size: LEFT_AXIS, gap: 5, space: 26, values: (_, splits) => splits.map((value) => axisWords(value, this.#unit)) },
+        { ...axis, size: LEFT_AXIS, gap: 5, space: 26, ...(this.#unit === "bytes" ? { incrs: BYTE_STEPS } : {}), values: (_, splits) => splits.map((value) => axisWords(value, this.#unit)) },
       ],
       series: [{}, ...this.#plan.keys.map((_, at) => ({ stroke: lines[at], width: 1.5, fill: this.#fillOf(at), points: { show: false } }))],
       hooks: {
@@ -230,6 +233,7 @@ export function isOver(points, key, value) {
 function axisWords(value, unit) {
   if (value === 0) return "0";
   if (unit === "count" && value >= 1000) return `${plain(value / 1000, 1)}k`;
+  if (unit === "bytes" && value >= GB) return `${plain(value / GB, 1)} GB`;
   if (unit === "per_second" || unit === "celsius" || unit === "watts") return plain(value, 1);
   return withUnit(value, unit);
 }

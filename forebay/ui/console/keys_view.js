@@ -36,7 +36,7 @@ export class KeysView {
       { class: "view" },
       this.#poll.element,
       part(text("keys"), this.#keys.element, csvOfTable(this.#keys, "forebay-keys"), create),
-      h("div", { class: "columns" }, part(text("limits"), this.#limits.element, csvOfTable(this.#limits, "forebay-limits")), part(text("tenantsWaiting"), this.#tenants.element, csvOfTable(this.#tenants, "forebay-tenants"))),
+      h("div", { class: "columns uneven" }, part(text("limits"), this.#limits.element, csvOfTable(this.#limits, "forebay-limits")), part(text("tenantsWaiting"), this.#tenants.element, csvOfTable(this.#tenants, "forebay-tenants"))),
     );
   }
 

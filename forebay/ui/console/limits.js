@@ -21,7 +21,7 @@ export function limitRows({ limits, load }) {
 export function limitsTable() {
   /** @type {import("./table.js").Column<LimitRow>[]} */
   const columns = [
-    { name: text("limit"), words: (one) => word("limits", one.name), kind: "wide" },
+    { name: text("limit"), words: (one) => word("limits", one.name) },
     { name: text("setting"), words: (one) => one.name, kind: "code" },
     { name: text("atMost"), words: (one) => amount(one.name, one.limit), kind: "number" },
     {

@@ -59,5 +59,18 @@ export const KEYS = GROUPS.flatMap(({ panels }) =>
   panels.flatMap(({ keys, beside }) => (beside ? [...keys, beside] : keys)),
 );
 
+/** @type {[string, Unit][]} */
+const ENDINGS = [["_bytes", "bytes"], ["_s", "seconds"], ["_rate", "per_second"], ["_c", "celsius"], ["_w", "watts"]];
+const COUNTS = new Set(["queue_length", "token_backlog", "running", "workers"]);
+
+/**
+ * @param {string} key
+ * @returns {Unit} of a series, before the server has told of it
+ */
+export function unitOf(key) {
+  const found = ENDINGS.find(([ending]) => key.endsWith(ending));
+  return found ? found[1] : COUNTS.has(key) ? "count" : "share";
+}
+
 /** A limit that is far above what is measured is told, and not drawn: it would flatten the line. */
 export const LIMIT_IN_SIGHT = 0.2;

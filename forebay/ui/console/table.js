@@ -1,6 +1,7 @@
 // @ts-check
 /** A table that keeps its rows: a refresh writes only what changed, so focus and selection stay. */
 
+import { NOTHING } from "./format.js";
 import { fill, h, say } from "./html.js";
 import { text } from "./i18n.js";
 
@@ -45,7 +46,7 @@ export class Table {
     this.#empty = empty;
     this.#none = h("p", { class: "none", hidden: true }, empty);
     // a phone shows each row as a card; the roles keep it a table for a screen reader
-    const head = columns.map((one) => h("th", { scope: "col", role: "columnheader", class: one.kind ?? "" }, one.name));
+    const head = columns.map((one) => h("th", { scope: "col", role: "columnheader", class: one.kind === "code" ? "" : (one.kind ?? "") }, one.name));
     const table = h(
       "table",
       { role: "table", "aria-label": label },
@@ -124,7 +125,9 @@ function filler(column, td, current) {
     return update;
   }
   return (row) => {
-    say(td, column.words?.(row) ?? "");
+    const words = column.words?.(row) ?? "";
+    say(td, words);
+    td.toggleAttribute("data-none", words === "" || words === NOTHING);
     const tone = column.tone?.(row) ?? "";
     if ((td.dataset.tone ?? "") !== tone) td.dataset.tone = tone;
   };
@@ -164,6 +167,25 @@ export function bar(shareOf, wordsOf) {
       update(row) {
         say(words, wordsOf(row));
         full.style.width = `${Math.round(100 * Math.min(1, shareOf(row) ?? 0))}%`;
+      },
+    };
+  };
+}
+
+/**
+ * @template Row
+ * @param {(row: Row) => string} firstOf
+ * @param {(row: Row) => string} secondOf what is looked for more seldom
+ * @returns {(row: () => Row) => Cell<Row>}
+ */
+export function twoLines(firstOf, secondOf) {
+  return () => {
+    const [first, second] = [h("span"), h("small")];
+    return {
+      node: h("span", { class: "two-lines" }, first, second),
+      update(row) {
+        say(first, firstOf(row));
+        say(second, secondOf(row));
       },
     };
   };

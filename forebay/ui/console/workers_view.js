@@ -2,13 +2,13 @@
 /** The workers: how each is, and drain, undrain, restart, scale. */
 
 import { ask, field } from "./confirm.js";
-import { ago, moment, NOTHING, withUnit } from "./format.js";
+import { ago, NOTHING, seconds, withUnit } from "./format.js";
 import { h, say } from "./html.js";
 import { text, word } from "./i18n.js";
 import { deed } from "./notes.js";
 import { csvOfServer } from "./parts.js";
 import { Poll } from "./poll.js";
-import { bar, deeds, pill, Table } from "./table.js";
+import { bar, deeds, pill, Table, twoLines } from "./table.js";
 
 /** @typedef {import("./context.js").Context} Context */
 /** @typedef {import("./types.js").Worker} Worker */
@@ -70,17 +70,15 @@ export class WorkersView {
     /** @type {import("./table.js").Column<Worker>[]} */
     const columns = [
       { name: text("state"), make: pill((one) => ({ word: stateWords(one), tone: TONES[one.state] ?? "" })), raw: (one) => one.state },
-      { name: text("worker"), words: (one) => one.id, kind: "code" },
-      { name: text("host"), words: (one) => (one.pid === null ? one.host : `${one.host} · ${one.pid}`) },
+      { name: text("worker"), make: twoLines((one) => one.id, (one) => [one.host, one.pid].filter(Boolean).join(" · ")) },
       { name: text("leases"), words: (one) => withUnit(one.leases, "count"), kind: "number" },
       { name: text("runningNow"), kind: "number", make: bar((one) => shareRunning(one), (one) => runningWords(one)), raw: (one) => one.running },
       { name: text("kvUse"), kind: "number", make: bar((one) => one.kv_use, (one) => withUnit(one.kv_use, "share")), raw: (one) => one.kv_use },
       { name: text("answered"), kind: "number", words: (one) => withUnit(one.answered, "count") },
       { name: text("memoryOf"), kind: "number", words: (one) => withUnit(one.memory_bytes, "bytes"), raw: (one) => one.memory_bytes },
-      { name: text("model"), words: (one) => modelWords(one) },
-      { name: text("version"), words: (one) => one.version ?? NOTHING },
+      { name: text("model"), make: twoLines((one) => one.model ?? NOTHING, (one) => [one.version, one.quantization, one.device].filter(Boolean).join(" · ")) },
       { name: text("group"), words: (one) => word("groups", one.group), tone: (one) => (one.group === "canary" ? "warn" : "") },
-      { name: text("since"), words: (one) => moment(one.started_at), kind: "number" },
+      { name: text("upFor"), words: (one) => upWords(one), kind: "number", raw: (one) => one.started_at },
       { name: text("seen"), words: (one) => ago(one.seen_at), kind: "number", tone: (one) => (one.state === "gone" ? "bad" : "faint") },
       { name: text("deeds"), kind: "deeds", make: this.#deeds() },
     ];
@@ -138,6 +136,11 @@ const ORDERS = /** @type {const} */ ({
 });
 
 /** @param {Worker} worker */
+function upWords({ started_at: from, seen_at: until }) {
+  return from && until ? seconds(Math.max(1, Math.round(until - from))) : NOTHING;
+}
+
+/** @param {Worker} worker */
 function stateWords(worker) {
   const state = word("workerStates", worker.state);
   return worker.ordered && worker.ordered !== worker.state ? text("orderedState", { state, order: word("orders", worker.ordered) }) : state;
@@ -152,9 +155,4 @@ function shareRunning({ running, max_running: most }) {
 function runningWords({ running, max_running: most }) {
   if (running === null) return NOTHING;
   return most ? text("valueOfLimit", { value: running, limit: most }) : String(running);
-}
-
-/** @param {Worker} worker */
-function modelWords({ model, quantization, device }) {
-  return [model, quantization, device].filter(Boolean).join(" · ") || NOTHING;
 }
