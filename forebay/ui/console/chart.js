@@ -1,16 +1,18 @@
 // @ts-check
 /** One chart: its title, the values at the shared cursor, its lines, and its limit. */
 
-import uPlot from "../vendor/uPlot.esm.js";
 import { clock, plain, withUnit } from "./format.js";
 import { fill, h, say } from "./html.js";
 import { text, word } from "./i18n.js";
 import { LIMIT_IN_SIGHT } from "./panels.js";
+import { uPlot } from "./uplot.js";
 
 /** @typedef {import("./panels.js").PanelPlan} PanelPlan */
 /** @typedef {import("./points.js").Points} Points */
 /** @typedef {import("./types.js").Unit} Unit */
 /** @typedef {import("./colours.js").Colours} Colours */
+/** @typedef {import("../vendor/uPlot.js")} Plot */
+/** @typedef {import("../vendor/uPlot.js").AlignedData} AlignedData */
 /**
  * @typedef {object} Hooks
  * @property {(index: number | null) => void} onCursor
@@ -28,7 +30,7 @@ export class Chart {
   #plan;
   #colours;
   #hooks;
-  /** @type {uPlot | null} */
+  /** @type {Plot | null} */
   #plot = null;
   #frame = h("div", { class: "plot", "aria-hidden": "true" });
   #values = h("span", { class: "values" });
@@ -42,7 +44,7 @@ export class Chart {
   /** @type {number | null} */
   #limit = null;
   #width = 0;
-  /** @type {uPlot.AlignedData | null} */
+  /** @type {AlignedData | null} */
   #data = null;
   #resized = new ResizeObserver((entries) => this.#resize(entries[0].contentRect.width));
 
@@ -70,7 +72,7 @@ export class Chart {
 
   /**
    * @param {Points} points
-   * @param {uPlot.AlignedData} data the time, then a column for each key
+   * @param {AlignedData} data the time, then a column for each key
    * @param {[number, number]} range seconds since the epoch
    */
   draw(points, data, range) {
@@ -130,16 +132,16 @@ export class Chart {
     return new uPlot(this.#options(), this.#data ?? undefined, this.#frame);
   }
 
-  /** @returns {uPlot.Options} */
+  /** @returns {import("../vendor/uPlot.js").Options} */
   #options() {
     const { ink, grid, lines } = this.#colours;
     const font = "11px system-ui, sans-serif";
-    /** @type {uPlot.Axis} */
+    /** @type {import("../vendor/uPlot.js").Axis} */
     const axis = { stroke: ink, font, ticks: { show: false }, grid: { stroke: grid, width: 1 } };
     return {
       width: this.#width,
       height: HEIGHT,
-      padding: [6, 4, 0, 0],
+      padding: [6, 16, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: SYNC },
@@ -181,7 +183,7 @@ export class Chart {
     return [0, seen * 1.08];
   }
 
-  /** @param {uPlot} plot */
+  /** @param {Plot} plot */
   #drawLimit(plot) {
     if (this.#limit === null) return;
     const y = Math.round(plot.valToPos(this.#limit, "y", true));
@@ -201,7 +203,7 @@ export class Chart {
     ctx.restore();
   }
 
-  /** @param {uPlot} plot */
+  /** @param {Plot} plot */
   #zoom(plot) {
     const { left, width } = plot.select;
     if (width < 4) return;
