@@ -160,13 +160,16 @@ export function pill(stateOf) {
  */
 export function bar(shareOf, wordsOf) {
   return () => {
-    const full = h("i", { "aria-hidden": "true" });
+    const full = h("i");
     const words = h("span");
+    const track = h("span", { class: "track", "aria-hidden": "true" }, full);
     return {
-      node: h("span", { class: "bar-cell" }, words, h("span", { class: "track", "aria-hidden": "true" }, full)),
+      node: h("span", { class: "bar-cell" }, words, track),
       update(row) {
+        const share = shareOf(row);
         say(words, wordsOf(row));
-        full.style.width = `${Math.round(100 * Math.min(1, shareOf(row) ?? 0))}%`;
+        track.dataset.none = String(share === null);
+        full.style.width = `${Math.round(100 * Math.min(1, share ?? 0))}%`;
       },
     };
   };
