@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_the_light_says_why_and_each_chart_shows_what_the_api_says(
         ask(stack, f"How many circles? {number}")
     charts = page.locator(".chart")
     charts.first.wait_for()
-    page.wait_for_selector('.chart[data-chart="latency"] .value b:not(:text("–"))')
+    page.wait_for_selector('.chart[data-chart="latency"] .value b:text-matches("[0-9]")')
     known = {
         key
         for key in admin.asks("series?seconds=60")["columns"]
@@ -342,7 +343,7 @@ def test_the_way_of_an_answered_task_is_drawn_stage_by_stage(
     assert {"queued", "leased", "prefill", "decode", "finished"} <= set(drawn)
     edges = page.evaluate("""[...document.querySelectorAll(".timeline .span")].map((one) =>
         [parseFloat(one.style.left), parseFloat(one.style.left) + parseFloat(one.style.width)])""")
-    assert all(before[0] <= after[0] for before, after in zip(edges, edges[1:], strict=False))
+    assert all(before[0] <= after[0] for before, after in pairwise(edges))
     assert all(0 <= left < right <= 101 for left, right in edges)
 
 

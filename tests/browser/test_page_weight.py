@@ -10,8 +10,9 @@ import pytest
 
 UI = Path(__file__).resolve().parents[2] / "forebay" / "ui"
 MOST_BYTES = 120 * 1024
+PAGES = ("index.html", "console.html")
 
-IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\./[^"']+)["']""", re.MULTILINE)
+IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\.\.?/[^"']+)["']""", re.MULTILINE)
 
 
 def loaded(page: str) -> set[Path]:
@@ -31,7 +32,7 @@ def loaded(page: str) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("page", ["index.html"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_light(page: str) -> None:
     files = loaded(page)
     assert len(files) > 5

@@ -13,6 +13,7 @@ import { csvOfServer } from "./parts.js";
 import { ValueTable } from "./value_table.js";
 
 /** @typedef {import("./context.js").Context} Context */
+/** @typedef {import("./panels.js").PanelPlan} PanelPlan */
 /** @typedef {import("./points.js").Points} Points */
 
 export const RANGES_S = [60, 300, 900, 3_600, 21_600, 86_400];
@@ -40,6 +41,8 @@ export class LiveView {
   #moment = h("output", { class: "moment" });
   #freeze = h("button", { type: "button", class: "button quiet", id: "freeze", "aria-pressed": "false" });
   #grid = h("div", { class: "charts", id: "charts", tabindex: "0", role: "group" });
+  /** @type {PanelPlan[]} */
+  #absent = [];
   #missing = h("p", { class: "faint missing" });
   #table = new ValueTable();
   #recolour = new MutationObserver(() => this.#build());
@@ -82,6 +85,7 @@ export class LiveView {
   /** @param {number} nowS the server's time: once a second, whether a point came or not */
   tick(nowS) {
     if (document.hidden) return;
+    if (this.#absent.some((one) => this.#measured(one))) this.#build(); // a device has come
     if (!this.#frozen && Math.abs(nowS - this.#drawnUntil) >= this.#rangeS * LEAST_MOVE) this.#draw(nowS);
     this.#tell();
   }
@@ -121,21 +125,26 @@ export class LiveView {
       onCursor: (/** @type {number | null} */ index) => this.#moveCursor(index),
       onZoom: (/** @type {number} */ fromS, /** @type {number} */ untilS) => this.#zoom(fromS, untilS),
     };
-    /** @type {string[]} */
-    const missing = [];
+    this.#absent = [];
     const sections = GROUPS.map(({ group, panels }) => {
-      const known = panels.filter(({ keys }) => !this.#points.at.length || keys.some((key) => this.#points.known(key)));
-      missing.push(...panels.filter((one) => !known.includes(one)).map(({ id }) => word("panels", id)));
+      const known = panels.filter((one) => !one.device || this.#measured(one));
+      this.#absent.push(...panels.filter((one) => !known.includes(one)));
       const charts = known.map((plan) => new Chart(plan, colours, hooks));
       this.#charts.push(...charts);
       const title = h("h2", { id: `group-${group}` }, text(group));
       return charts.length > 0 && h("section", { "aria-labelledby": title.id }, title, h("div", { class: "chart-grid" }, ...charts.map((one) => one.element)));
     });
     fill(this.#grid, ...sections);
-    this.#missing.hidden = missing.length === 0;
-    say(this.#missing, text("notMeasured", { names: missing.join(text("comma")) }));
+    this.#missing.hidden = this.#absent.length === 0;
+    const names = this.#absent.map(({ id }) => word("panels", id));
+    say(this.#missing, text("notMeasured", { names: names.join(text("comma")) }));
     this.#draw(this.#context.nowS());
     this.#tell();
+  }
+
+  /** @param {PanelPlan} plan @returns {boolean} whether the server has ever told of it */
+  #measured({ keys }) {
+    return keys.some((key) => this.#points.known(key));
   }
 
   #dispose() {

@@ -8,6 +8,7 @@
  * @property {string} id
  * @property {string[]} keys the series, in the order of their colours
  * @property {number} [top] the scale's least upper end, such as 1 for shares
+ * @property {boolean} [device] a machine may lack what it measures: then there is no chart
  * @property {string} [beside] a key whose newest value stands beside the title
  */
 
@@ -43,10 +44,10 @@ export const GROUPS = [
   {
     group: "groupMachines",
     panels: [
-      { id: "gpu_use", keys: ["gpu_use"], top: 1 },
-      { id: "gpu_memory", keys: ["gpu_memory_bytes"], beside: "gpu_memory_share", top: 1e9 },
-      { id: "gpu_temperature_c", keys: ["gpu_temperature_c"], top: 60 },
-      { id: "gpu_power_w", keys: ["gpu_power_w"], top: 50 },
+      { id: "gpu_use", keys: ["gpu_use"], device: true, top: 1 },
+      { id: "gpu_memory", keys: ["gpu_memory_bytes"], device: true, beside: "gpu_memory_share", top: 1e9 },
+      { id: "gpu_temperature_c", keys: ["gpu_temperature_c"], device: true, top: 60 },
+      { id: "gpu_power_w", keys: ["gpu_power_w"], device: true, top: 50 },
       { id: "cpu", keys: ["cpu"], top: 1 },
       { id: "memory", keys: ["memory"], top: 1 },
       { id: "disk", keys: ["disk"], top: 1 },

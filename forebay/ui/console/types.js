@@ -57,6 +57,19 @@
  *   expires_at: number | null, rotated_at: number | null, old_key_until: number | null,
  *   revoked_at: number | null, allowance: Allowance}} ApiKey
  */
+/**
+ * @typedef {{answered: number, empty: number, failed: number, lost: number,
+ *   failed_share: number | null, first_p95_s: number | null, whole_p95_s: number | null}} CanaryGroup
+ */
+/**
+ * @typedef {{share: number, since: number | null, about: Record<string, string | null>,
+ *   workers: Record<string, number>, groups: Record<string, CanaryGroup>,
+ *   limits: Record<string, number | null>}} CanaryNow
+ */
+/**
+ * @typedef {{id: string, at: number, share: number, before: number, by: string, reason: string,
+ *   figures?: Record<string, unknown>}} CanaryChange
+ */
 /** @typedef {{at: number, actor: string, action: string, target: string, from: string, outcome: string}} Deed */
 
 export {};
