@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -118,15 +118,14 @@ def admin_key(stack: RunningStack) -> str:
 def load(stack: RunningStack) -> Iterator[None]:
     """Have samples' questions asked until the block ends: a trickle, and now and then a burst."""
     ended = threading.Event()
-    samples: list[dict[str, Any]] = json.loads((SAMPLES / "samples.json").read_text("utf-8"))
-    draw = random.Random(7)
+    asked = itertools.cycle(json.loads((SAMPLES / "samples.json").read_text("utf-8")))
 
     def run() -> None:
         number = 0
-        while not ended.wait(draw.uniform(0.2, 1.4)):
+        while not ended.wait(0.2 + number * 7 % 12 / 10):
             number += 1
             for _ in range(BURST if number % EVERY_BURSTS == 8 else 1):
-                pool.submit(ask, stack.url, draw.choice(samples))
+                pool.submit(ask, stack.url, next(asked))
 
     with ThreadPoolExecutor(8) as pool:
         thread = threading.Thread(target=run)

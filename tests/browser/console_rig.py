@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import httpx
@@ -141,6 +143,66 @@ def receiving(secret: str = HOOK_SECRET) -> Iterator[Receiver]:
         receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}/alerts")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield receiver
+        server.shutdown()
+
+
+@dataclass
+class Line:
+    """A way to a stack that can be cut: what goes over it then ends, and nothing new goes."""
+
+    url: str
+    whole: bool = True
+    _sockets: set[socket.socket] = field(default_factory=set)
+
+    def cut(self) -> None:
+        """Cut it."""
+        self.whole = False
+        for one in list(self._sockets):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        self.whole = True
+
+    def carry(self, client: socket.socket, port: int) -> None:
+        """Carry one connection to its end."""
+        if not self.whole:
+            return
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            both = {client, server}
+            self._sockets |= both
+            back = threading.Thread(target=_pipe, args=(server, client))
+            back.start()
+            _pipe(client, server)
+            back.join()
+            self._sockets -= both
+
+
+def _pipe(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while found := source.recv(65536):
+            sink.sendall(found)
+    for one in (source, sink):
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def line_to(url: str) -> Iterator[Line]:
+    """Run a line to a stack's URL until the block ends."""
+    port = int(url.rsplit(":", 1)[1].strip("/"))
+
+    class Carry(BaseRequestHandler):
+        def handle(self) -> None:
+            line.carry(self.request, port)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Carry) as server:
+        server.daemon_threads = True
+        line = Line(f"http://127.0.0.1:{server.server_address[1]}/")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield line
+        line.cut()
         server.shutdown()
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from tests.browser.accessible import faults
-from tests.browser.documented import DocumentedApi
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from scripts.running_stack import RunningStack, free_port, running_stack
+from tests.browser.accessible import faults
 from tests.browser.conftest import WAIT_MS
 from tests.browser.console_rig import (
     HOOK_SECRET,
@@ -26,15 +25,20 @@ from tests.browser.console_rig import (
     Administrator,
     Receiver,
     admin_key,
+    line_to,
     make_dead_letter,
     receiving,
     sign_in,
     visit,
 )
+from tests.browser.documented import DocumentedApi
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+SIZES: dict[str, ViewportSize] = {
+    "desktop": {"width": 1440, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
 DESKTOP = SIZES["desktop"]
 
 
@@ -96,18 +100,24 @@ def until(what: Any, *, limit_s: float = WAIT_MS / 1000) -> Any:
     return found
 
 
+def workers(admin: Administrator) -> dict[str, str]:
+    """Return the workers that live, with their states."""
+    found = admin.asks("workers")["data"]
+    return {one["id"]: one["state"] for one in found if one["state"] != "gone"}
+
+
 @contextmanager
 def nobody_works(admin: Administrator) -> Iterator[None]:
     """Drain every worker, so that what waits surely waits."""
-    for one in admin.asks("workers")["data"]:
-        admin.asks(f"workers/{one['id']}/drain", "POST")
-    until(lambda: {one["state"] for one in admin.asks("workers")["data"]} == {"drained"})
+    for name in workers(admin):
+        admin.asks(f"workers/{name}/drain", "POST")
+    until(lambda: set(workers(admin).values()) <= {"drained"})
     try:
         yield
     finally:
-        for one in admin.asks("workers")["data"]:
-            admin.asks(f"workers/{one['id']}/undrain", "POST")
-        until(lambda: any(one["state"] == "ready" for one in admin.asks("workers")["data"]))
+        for name in workers(admin):
+            admin.asks(f"workers/{name}/undrain", "POST")
+        until(lambda: "ready" in workers(admin).values())
 
 
 def test_without_a_good_key_nothing_is_shown_and_the_key_stays_in_its_tab(
@@ -245,19 +255,22 @@ def test_one_cursor_is_shared_by_all_charts_and_moved_by_the_keyboard_too(
 
 
 def test_a_cut_stream_is_said_the_data_age_and_it_comes_back_by_itself(
-    admin: Administrator,
+    browser: Browser, stack: RunningStack, key: str
 ) -> None:
-    page = admin.page
-    page.wait_for_selector(".chart canvas", state="attached")
-    page.context.set_offline(True)
-    page.wait_for_selector('#stream[data-state="cut"]')
-    page.wait_for_selector('.shell[data-stale="true"]')
-    page.wait_for_selector('.light[data-color="unknown"]')
-    assert "old" in page.locator("#stream").inner_text()
-    page.context.set_offline(False)
-    page.wait_for_selector('#stream[data-state="live"]')
-    page.wait_for_selector('.shell[data-stale="false"]')
-    admin.errors.clear()  # of a network that was gone
+    with line_to(stack.url) as line, visit(browser, line.url, key, "live") as admin:
+        page = admin.page
+        page.wait_for_selector(".chart canvas", state="attached")
+        line.cut()
+        page.wait_for_selector('#stream[data-state="cut"]')
+        page.wait_for_selector('.shell[data-stale="true"]')
+        page.wait_for_selector('.light[data-color="unknown"]')
+        page.wait_for_selector("#stream:has-text('s old')")
+        assert page.locator(".reasons li").inner_text().startswith("Nothing has been heard")
+        line.mend()
+        with page.expect_response(re.compile(r"/v1/admin/series")):  # what was missed
+            page.wait_for_selector('#stream[data-state="live"]')
+        page.wait_for_selector('.shell[data-stale="false"]')
+        page.wait_for_selector('.light:not([data-color="unknown"])')
 
 
 def test_a_worker_is_drained_undrained_and_restarted(admin: Administrator) -> None:

@@ -225,7 +225,7 @@ export class LiveView {
 
   /** @param {number | null} index */
   #point(index) {
-    this.#charts[0]?.point(index);
+    for (const chart of this.#charts) chart.point(index);
     this.#cursor = index;
     this.#tell();
   }

@@ -143,7 +143,8 @@ function upWords({ started_at: from, seen_at: until }) {
 /** @param {Worker} worker */
 function stateWords(worker) {
   const state = word("workerStates", worker.state);
-  return worker.ordered && worker.ordered !== worker.state ? text("orderedState", { state, order: word("orders", worker.ordered) }) : state;
+  const done = worker.ordered === "drain" && (worker.state === "draining" || worker.state === "drained");
+  return worker.ordered && !done ? text("orderedState", { state, order: word("orders", worker.ordered) }) : state;
 }
 
 /** @param {Worker} worker */
