@@ -513,9 +513,15 @@ def test_what_goes_wrong_is_said_with_its_mend_and_its_request(admin: Administra
     admin.errors.clear()  # the browser tells of the 429
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "language", "scheme"),
+    [
+        ("desktop", "en-US", "light"),
+        ("desktop", "zh-CN", "dark"),
+        ("phone", "zh-CN", "light"),
+        ("phone", "en-US", "dark"),
+    ],
+)
 def test_every_view_is_accessible_fits_and_is_wholly_in_one_language(
     browser: Browser, stack: RunningStack, key: str, size: str, language: str, scheme: str
 ) -> None:

@@ -3,7 +3,7 @@
  * when its share was changed, by whom or by itself. */
 
 import { ask, field } from "./confirm.js";
-import { moment, NOTHING, plain, withUnit } from "./format.js";
+import { moment, NOTHING, plain, seconds, withUnit } from "./format.js";
 import { fill, h, say } from "./html.js";
 import { text, word } from "./i18n.js";
 import { deed } from "./notes.js";
@@ -14,10 +14,12 @@ import { pill, Table } from "./table.js";
 /** @typedef {import("./context.js").Context} Context */
 /** @typedef {import("./types.js").CanaryNow} CanaryNow */
 /** @typedef {import("./types.js").CanaryChange} CanaryChange */
-/** @typedef {import("./types.js").CanaryGroup & {name: string, workers: number}} GroupRow */
+/** @typedef {import("./types.js").CanaryFigures & {name: string, workers: number}} GroupRow */
 
 const LOOK_MS = 2_000;
 const LOGGED = 100;
+/** Who the log says took a share back, when nobody did. */
+const ROLLBACK = "rollback";
 const QUICK = [0, 0.01, 0.05, 0.25, 0.5, 1];
 
 export class CanaryView {
@@ -32,7 +34,8 @@ export class CanaryView {
   #wanted = h("output", { class: "canary-wanted", for: "canary-share" });
   #apply = h("button", { type: "button", class: "button primary", id: "canary-apply" }, text("apply"));
   #about = h("p", { class: "faint", id: "canary-about" });
-  #limits = h("p", { class: "faint" });
+  #terms = h("p", { class: "faint" });
+  #back = h("p", { class: "sign-in-wrong", role: "status", hidden: true }, text("canaryIsBack"));
 
   /** @param {Context} context */
   constructor(context) {
@@ -46,7 +49,7 @@ export class CanaryView {
       return button;
     });
     const desk = h("div", { class: "canary" }, field(text("canaryShare"), this.#slider), this.#wanted,
-      h("div", { class: "quick", role: "group", "aria-label": text("canaryShare") }, ...quick), this.#apply, this.#about, this.#limits);
+      h("div", { class: "quick", role: "group", "aria-label": text("canaryShare") }, ...quick), this.#apply, this.#back, this.#about, this.#terms);
     this.element = h(
       "div",
       { class: "view" },
@@ -79,12 +82,12 @@ export class CanaryView {
     this.#share = now.share;
     if (!this.#moved) this.#show(now.share);
     this.#apply.disabled = !this.#moved;
-    const about = Object.values(now.about).filter(Boolean).join(" · ");
-    say(this.#about, now.workers.canary ? text("canaryRuns", { about: about || NOTHING }) : text("canaryNone"));
-    const limits = Object.entries(now.limits ?? {}).map(([name, limit]) => `${word("canaryLimits", name)} ${amount(name, limit)}`);
-    this.#limits.hidden = limits.length === 0;
-    say(this.#limits, text("canaryRollsBack", { limits: limits.join(text("comma")) }));
-    this.#groups.show(["stable", "canary"].map((name) => ({ ...now.groups[name], name, workers: now.workers[name] ?? 0 })));
+    const runs = Object.values(now.runs ?? {}).filter((one) => typeof one === "string" && one).join(" · ");
+    say(this.#about, now.workers.canary ? text("canaryRuns", { runs: runs || NOTHING, taken: withUnit(now.taken, "share") }) : text("canaryNone"));
+    say(this.#terms, now.rollback ? termsWords(now.terms) : text("canaryNoRollback"));
+    this.#back.hidden = !now.rolled_back;
+    const groups = /** @type {const} */ (["stable", "canary"]);
+    this.#groups.show(groups.map((name) => ({ ...now.figures[name], name, workers: now.workers[name] })));
   }
 
   /** @param {number} share that a person wants */
@@ -126,8 +129,8 @@ function groupsTable() {
     { name: text("emptyAnswers"), words: (one) => withUnit(one.empty, "count"), kind: "number", tone: (one) => (one.empty ? "warn" : "") },
     { name: text("lostTasks"), words: (one) => withUnit(one.lost, "count"), kind: "number", tone: (one) => (one.lost ? "bad" : "") },
     { name: text("failedShare"), words: (one) => withUnit(one.failed_share, "share"), kind: "number" },
-    { name: text("firstToken95"), words: (one) => withUnit(one.first_p95_s, "seconds"), kind: "number" },
-    { name: text("whole95"), words: (one) => withUnit(one.whole_p95_s, "seconds"), kind: "number" },
+    { name: text("firstToken95"), words: (one) => withUnit(one.first_token_p95_s, "seconds"), kind: "number" },
+    { name: text("whole95"), words: (one) => withUnit(one.answer_p95_s, "seconds"), kind: "number" },
   ];
   return new Table({ label: text("canaryNow"), columns, keyOf: (one) => one.name, empty: "" });
 }
@@ -140,25 +143,30 @@ function logTable() {
     { name: text("canaryFrom"), words: (one) => withUnit(one.before, "share"), kind: "number" },
     { name: text("canaryTo"), words: (one) => withUnit(one.share, "share"), kind: "number" },
     { name: text("reason"), words: (one) => word("canaryReasons", one.reason ?? ""), kind: "wide" },
-    { name: text("figures"), words: (one) => figuresOf(one), kind: "code" },
-    { name: text("by"), words: (one) => one.by },
+    { name: text("figures"), words: (one) => figuresOf(one), kind: "wide" },
+    { name: text("by"), words: (one) => (one.by === ROLLBACK ? text("itself") : one.by) },
   ];
   return new Table({ label: text("canaryLog"), columns, keyOf: (one) => one.id, empty: text("canaryNoLog") });
 }
 
 /** @param {CanaryChange} change */
 function changeOf({ by, share, before }) {
-  if (by === "forebay" && share < before) return { word: text("canaryRolledBack"), tone: "bad" };
+  if (by === ROLLBACK) return { word: text("canaryRolledBack"), tone: "bad" };
   return share > before ? { word: text("canaryRaised"), tone: "good" } : { word: text("canaryLowered"), tone: "warn" };
 }
 
 /** @param {CanaryChange} change what it was judged by */
 function figuresOf({ figures }) {
-  return Object.entries(figures ?? {}).map(([name, value]) => `${name} ${typeof value === "number" ? plain(value, 3) : String(value)}`).join(", ");
+  const sides = Object.entries(figures ?? {}).filter(([name]) => name === "stable" || name === "canary");
+  return sides.map(([name, side]) => {
+    const { tasks, failed_share: failed, answer_p95_s: whole } = /** @type {import("./types.js").CanaryFigures} */ (side);
+    const values = { group: word("groups", name), tasks: plain(tasks), failed: withUnit(failed, "share"), whole: withUnit(whole, "seconds") };
+    return text("canaryFigures", values);
+  }).join(text("comma"));
 }
 
-/** @param {string} name @param {number | null} limit */
-function amount(name, limit) {
-  if (name.endsWith("_s")) return withUnit(limit, "seconds");
-  return limit !== null && limit < 1 ? withUnit(limit, "share") : limit === null ? NOTHING : plain(limit, 2);
+/** @param {import("./types.js").CanaryTerms} terms */
+function termsWords({ window_s: window, least, failed, slower, restarts }) {
+  const values = { window: seconds(window), least: plain(least), failed: withUnit(failed, "share"), slower: plain(slower, 2), restarts: plain(restarts) };
+  return text("canaryTerms", values);
 }

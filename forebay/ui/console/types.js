@@ -58,13 +58,14 @@
  *   revoked_at: number | null, allowance: Allowance}} ApiKey
  */
 /**
- * @typedef {{answered: number, empty: number, failed: number, lost: number,
- *   failed_share: number | null, first_p95_s: number | null, whole_p95_s: number | null}} CanaryGroup
+ * @typedef {{tasks: number, answered: number, empty: number, failed: number, lost: number,
+ *   failed_share: number, first_token_p95_s: number | null, answer_p95_s: number | null}} CanaryFigures
  */
+/** @typedef {{window_s: number, least: number, failed: number, slower: number, restarts: number}} CanaryTerms */
 /**
- * @typedef {{share: number, since: number | null, about: Record<string, string | null>,
- *   workers: Record<string, number>, groups: Record<string, CanaryGroup>,
- *   limits: Record<string, number | null>}} CanaryNow
+ * @typedef {{share: number, taken: number | null, since: number | null, rolled_back: boolean,
+ *   rollback: boolean, runs: Record<string, unknown> | null, workers: Record<"stable" | "canary", number>,
+ *   figures: Record<"stable" | "canary", CanaryFigures>, terms: CanaryTerms}} CanaryNow
  */
 /**
  * @typedef {{id: string, at: number, share: number, before: number, by: string, reason: string,
