@@ -208,16 +208,20 @@ def line_to(url: str) -> Iterator[Line]:
 
 async def _die(queue: RedisQueue) -> None:
     died = 0
-    while died < 3:
-        for lease in await queue.claim("ill", 1, 10**6):
-            died += 1
-            await queue.redeliver([(lease.task_id, lease.fence)], "it fell ill")
+    async with asyncio.timeout(WAIT_MS / 1000):
+        while died < 3:
+            for lease in await queue.claim("ill", 1, 10**6):
+                died += 1
+                await queue.redeliver([(lease.task_id, lease.fence)], "it fell ill")
 
 
 def make_dead_letter(stack: RunningStack) -> str:
     """Have a task stop a worker three times, while no other works; return its id."""
-    asked = httpx.post(f"{stack.url}v1/tasks", json={"prompt": "die"}, timeout=60)
-    name: str = asked.raise_for_status().json()["id"]
+    fresh = {"Cache-Control": "no-store"}
+    asked = httpx.post(
+        f"{stack.url}v1/tasks", json={"prompt": "die"}, headers=fresh, timeout=60
+    ).raise_for_status()
+    name: str = asked.json()["id"]
     with_queue(stack, _die)
     return name
 
@@ -233,4 +237,4 @@ def with_queue(stack: RunningStack, act: Callable[[RedisQueue], Awaitable[Any]])
             await redis.aclose()
 
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(run())).result(WAIT_MS / 1000)
+        return thread.submit(lambda: asyncio.run(run())).result()

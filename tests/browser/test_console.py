@@ -127,6 +127,8 @@ def test_without_a_good_key_nothing_is_shown_and_the_key_stays_in_its_tab(
     context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(f"{stack.url}console")
+    page.wait_for_selector("#admin-key")
+    assert faults(page) == []
     for wrong, says in (
         (key[:-1] + ("A" if key[-1] != "A" else "B"), "was not accepted"),
         (admin_key(stack, "--scope", "infer"), "not the scope admin"),
@@ -332,6 +334,7 @@ def test_a_waiting_task_is_found_its_way_drawn_and_cancelled(
         admin.agrees()
         expect(page.locator("#task-pane .pill")).to_have_text("cancelled", timeout=WAIT_MS)
         page.wait_for_selector('#task-pane .timeline tr[data-stage="cancelled"]')
+        assert faults(page) == []
         page.keyboard.press("Escape")
         page.wait_for_selector("#task-pane", state="hidden")
         expect(row.locator(".pill")).to_have_text("cancelled", timeout=WAIT_MS)
@@ -533,6 +536,10 @@ def test_every_view_is_accessible_fits_and_is_wholly_in_one_language(
             admin.page.wait_for_selector("main .chart canvas, main tbody tr, main .none:visible")
             assert faults(admin.page) == [], view
             assert admin.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+            if view == "keys":
+                admin.page.click("#new-key")
+                assert faults(admin.page) == [], "dialog"
+                admin.page.keyboard.press("Escape")
             if language == "zh-CN":
                 heading = admin.page.locator("main h1").inner_text()
                 assert re.search(r"[\u4e00-\u9fff]", heading)

@@ -76,7 +76,7 @@ class Console {
     this.#words();
     const theme = h("button", { type: "button", class: "icon-button", hidden: true });
     followTheme(theme); // the system's choice, or what was chosen before
-    fill(this.#app, h("div", { class: "sign-in-frame" }, languageSwitch((language) => this.#speak(language)), form.element));
+    fill(this.#app, h("div", { class: "sign-in-frame" }, h("header", {}, languageSwitch((language) => this.#speak(language))), form.element));
     form.focus();
   }
 

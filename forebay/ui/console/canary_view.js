@@ -125,10 +125,9 @@ function groupsTable() {
     { name: text("group"), make: pill((one) => ({ word: word("groups", one.name), tone: one.name === "canary" ? "warn" : "good" })), raw: (one) => one.name },
     { name: text("navWorkers"), words: (one) => plain(one.workers), kind: "number" },
     { name: text("answered"), words: (one) => withUnit(one.answered, "count"), kind: "number" },
-    { name: text("failedTasks"), words: (one) => withUnit(one.failed, "count"), kind: "number", tone: (one) => (one.failed ? "bad" : "") },
+    { name: text("failedTasks"), words: (one) => `${plain(one.failed)} · ${withUnit(one.failed_share, "share")}`, kind: "number", raw: (one) => one.failed, tone: (one) => (one.failed ? "bad" : "") },
     { name: text("emptyAnswers"), words: (one) => withUnit(one.empty, "count"), kind: "number", tone: (one) => (one.empty ? "warn" : "") },
     { name: text("lostTasks"), words: (one) => withUnit(one.lost, "count"), kind: "number", tone: (one) => (one.lost ? "bad" : "") },
-    { name: text("failedShare"), words: (one) => withUnit(one.failed_share, "share"), kind: "number" },
     { name: text("firstToken95"), words: (one) => withUnit(one.first_token_p95_s, "seconds"), kind: "number" },
     { name: text("whole95"), words: (one) => withUnit(one.answer_p95_s, "seconds"), kind: "number" },
   ];

@@ -19,6 +19,9 @@ export class TaskPane {
   #body = h("div", { class: "pane-body" });
   #id = "";
   #timer = 0;
+  #close;
+  /** @type {HTMLElement | null} who has the focus back when the pane is closed */
+  #opener = null;
   /** What is shown, so that nothing is drawn anew for nothing. */
   #shown = "";
 
@@ -31,9 +34,13 @@ export class TaskPane {
     this.#changed = changed;
     const close = h("button", { type: "button", class: "button quiet pane-close" }, text("close"));
     close.addEventListener("click", () => this.close());
+    this.#close = close;
     this.element = h("dialog", { class: "pane", id: "task-pane", "aria-label": text("task") }, close, this.#body);
-    this.element.addEventListener("close", () => clearTimeout(this.#timer));
-    this.element.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
+    this.element.addEventListener("close", () => {
+      clearTimeout(this.#timer);
+      removeEventListener("keydown", this.#onKey);
+      if (this.#opener?.isConnected) this.#opener.focus();
+    });
   }
 
   /** @param {string} id */
@@ -42,13 +49,22 @@ export class TaskPane {
     this.#shown = "";
     fill(this.#body);
     // beside the list, not over it: another task may be chosen while it is open
-    if (!this.element.open) this.element.show();
+    if (!this.element.open) {
+      this.#opener = document.activeElement instanceof HTMLElement ? document.activeElement : null;
+      this.element.show();
+      addEventListener("keydown", this.#onKey);
+    }
     await this.#look(id);
   }
 
   close() {
     if (this.element.open) this.element.close();
   }
+
+  /** Escape closes it, unless it closes a dialog above. */
+  #onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape" && !document.querySelector("dialog:modal")) this.close();
+  };
 
   /** @param {string} id */
   async #look(id) {
@@ -69,7 +85,8 @@ export class TaskPane {
   /** @param {TaskStory} task */
   #show(task) {
     this.#shown = JSON.stringify(task);
-    const held = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.deed : "";
+    const focused = document.activeElement;
+    const held = focused instanceof HTMLElement && this.#body.contains(focused) ? focused.dataset.deed : undefined;
     fill(
       this.#body,
       h("div", { class: "pane-head" }, h("h2", {}, text("task")), h("span", { class: "pill", "data-tone": TONES[task.state] ?? "" }, word("taskStates", task.state))),
@@ -79,7 +96,9 @@ export class TaskPane {
       h("dl", { class: "facts" }, ...factsOf(task).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
       h("div", { class: "pane-deeds" }, ...this.#deeds(task)),
     );
-    if (held) this.#body.querySelector(`[data-deed="${held}"]`)?.dispatchEvent(new Event("refocus"));
+    if (held === undefined) return;
+    const again = this.#body.querySelector(`[data-deed="${held}"]`);
+    (again instanceof HTMLElement ? again : this.#close).focus(); // what had the focus is made anew
   }
 
   /** @param {TaskStory} task */
@@ -100,7 +119,6 @@ export class TaskPane {
    */
   #button(name, look, act) {
     const button = h("button", { type: "button", class: `button ${look}`, "data-deed": name }, text(name));
-    button.addEventListener("refocus", () => button.focus());
     button.addEventListener("click", () => {
       void act(button).then(() => {
         this.#changed();

@@ -22,11 +22,12 @@ export function drawTimeline(steps, nowS) {
   if (!spans.length) return h("p", { class: "faint" }, text("noTimeline"));
   const beginS = spans[0].at;
   const wholeS = Math.max(0.001, ...spans.map((one) => one.at + one.tookS - beginS));
+  const heads = [text("stage"), text("began"), h("span", { class: "unseen" }, text("timeline")), text("took")];
   const rows = spans.map((one, at) => row(one, spans[at - 1], beginS, wholeS));
   return h(
     "table",
     { class: "timeline", "aria-label": text("timeline") },
-    h("thead", {}, h("tr", {}, ...[text("stage"), text("began"), "", text("took")].map((name) => h("th", { scope: "col" }, name)))),
+    h("thead", {}, h("tr", {}, ...heads.map((one) => h("th", { scope: "col" }, one)))),
     h("tbody", {}, ...rows),
   );
 }

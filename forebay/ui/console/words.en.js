@@ -245,7 +245,6 @@ export const en = {
     failedTasks: "Failed",
     emptyAnswers: "Empty",
     lostTasks: "Lost",
-    failedShare: "Failed, share",
     firstToken95: "First token, p95",
     whole95: "Whole answer, p95",
     filter: "Filter",

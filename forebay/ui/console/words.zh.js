@@ -245,7 +245,6 @@ export const zh = {
     failedTasks: "失败",
     emptyAnswers: "空回答",
     lostTasks: "丢失",
-    failedShare: "失败占比",
     firstToken95: "首字耗时 p95",
     whole95: "完整应答 p95",
     filter: "筛选",
