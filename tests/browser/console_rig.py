@@ -64,8 +64,10 @@ class Administrator:
 
     def agrees(self) -> None:
         """Say yes to what the open dialog asks."""
+        title = self.page.get_attribute("dialog.dialog[open]", "aria-labelledby")
         self.page.click("dialog.dialog[open] button[type=submit]")
-        self.page.wait_for_selector("dialog.dialog", state="detached")
+        # another one may open in its place
+        self.page.wait_for_selector(f'dialog[aria-labelledby="{title}"]', state="detached")
 
     def row(self, *words: str) -> Any:
         """Return the table row that has all these words."""
