@@ -454,6 +454,7 @@ export const en = {
     "worker.scale": "changed the number of workers",
     "canary.set": "changed the canary's share",
     "canary.rollback": "took the canary's share back",
+    "log.level": "set the log's level",
     "alert.silence": "silenced alerts",
     "alert.unsilence": "ended a silence",
     "alert.test": "sent a test",

@@ -454,6 +454,7 @@ export const zh = {
     "worker.scale": "调整工作进程数",
     "canary.set": "调整灰度占比",
     "canary.rollback": "自动回退灰度占比",
+    "log.level": "调整日志级别",
     "alert.silence": "静默告警",
     "alert.unsilence": "结束静默",
     "alert.test": "发送测试",
