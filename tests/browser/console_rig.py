@@ -22,8 +22,10 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from forebay.queue.connection import connect
-from forebay.queue.redis_queue import RedisQueue
+from forebay.ops.canary.watch import BY
+from forebay.queue.address import parse_address
+from forebay.queue.canary import RedisCanary, new_entry
+from forebay.queue.opening import OpenQueue, open_queue
 from scripts.running_stack import RunningStack
 from tests.browser.conftest import WAIT_MS
 
@@ -208,8 +210,8 @@ def line_to(url: str) -> Iterator[Line]:
         server.shutdown()
 
 
-async def _die(queue: RedisQueue) -> None:
-    died = 0
+async def _die(opened: OpenQueue) -> None:
+    died, queue = 0, opened.queue
     async with asyncio.timeout(WAIT_MS / 1000):
         while died < 3:
             for lease in await queue.claim("ill", 1, 10**6):
@@ -228,15 +230,24 @@ def make_dead_letter(stack: RunningStack) -> str:
     return name
 
 
-def with_queue(stack: RunningStack, act: Callable[[RedisQueue], Awaitable[Any]]) -> Any:
+def roll_back(stack: RunningStack, before: float, fault: str) -> None:
+    """Have the canary's share taken back, as whoever judges it does."""
+    figures = {"tasks": 60, "failed_share": 0.0167, "answer_p95_s": 4.6}
+    entry = new_entry(0.0, before, BY, fault, stable=figures, canary=figures)
+
+    async def act(opened: OpenQueue) -> None:
+        assert await RedisCanary(opened.places).set(entry)
+
+    with_queue(stack, act)
+
+
+def with_queue(stack: RunningStack, act: Callable[[OpenQueue], Awaitable[None]]) -> None:
     """Do something at the stack's queue itself, in a thread of its own."""
 
-    async def run() -> Any:
-        redis = connect(f"unix://{stack.data_dir}/queue/valkey.sock")
-        try:
-            return await act(RedisQueue(redis))
-        finally:
-            await redis.aclose()
+    async def run() -> None:
+        address = parse_address(f"unix://{stack.data_dir}/queue/valkey.sock")
+        async with open_queue(address) as opened:
+            await act(opened)
 
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(run())).result()
+        thread.submit(lambda: asyncio.run(run())).result()

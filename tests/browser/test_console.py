@@ -28,6 +28,7 @@ from tests.browser.console_rig import (
     line_to,
     make_dead_letter,
     receiving,
+    roll_back,
     sign_in,
     visit,
 )
@@ -397,6 +398,34 @@ def test_all_dead_letters_are_replayed_at_once(admin: Administrator, stack: Runn
         admin.agrees()
         page.wait_for_selector(".note:has-text('2 are back in the queue')")
         expect(page.locator("tbody tr")).to_have_count(0, timeout=WAIT_MS)
+
+
+def test_the_canarys_share_is_moved_and_a_rollback_is_told_with_its_figures(
+    admin: Administrator, stack: RunningStack
+) -> None:
+    page = admin.page
+    admin.goes_to("canary")
+    page.wait_for_selector(".canary-wanted:has-text('0%')")
+    assert page.locator("#canary-apply").is_disabled()
+    page.focus("#canary-share")
+    for _ in range(7):
+        page.keyboard.press("ArrowRight")
+    page.click("#canary-apply")
+    assert "7%" in page.locator("dialog.dialog h2").inner_text()
+    page.keyboard.press("Escape")
+    assert admin.asks("canary")["share"] == 0
+    page.click("#canary-apply")
+    admin.agrees()
+    page.wait_for_selector(".note:has-text('The canary gets 7%')")
+    assert admin.asks("canary")["share"] == 0.07
+    admin.row("raised", "7%").wait_for()
+    roll_back(stack, 0.07, "slow")
+    row = admin.row("rolled back", "its answers take longer", "by itself")
+    row.wait_for()
+    assert "canary: 60 tasks, 1.7% failed, p95 4.6 s" in row.inner_text()
+    page.wait_for_selector(".canary-wanted:has-text('0%')")
+    page.wait_for_selector(".canary [role=status]:visible")
+    assert admin.asks("audit?limit=5")["data"][0]["action"] == "canary.set"
 
 
 def test_a_test_push_reaches_the_receiver_and_a_failed_one_says_why(
