@@ -22,6 +22,8 @@ import { uPlot } from "./uplot.js";
 const HEIGHT = 96;
 const SYNC = "forebay";
 const LEFT_AXIS = 42;
+/** Steps of the axis of time, s. */
+const TIME_STEPS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600];
 const GB = 2 ** 30;
 /** Steps of an axis of bytes: whole and half gigabytes. */
 const BYTE_STEPS = [0.5, 1, 2, 4, 8, 16, 32, 64, 128].map((one) => one * GB);
@@ -151,7 +153,7 @@ export class Chart {
       },
       scales: { x: { time: true, range: () => this.#range }, y: { range: (_, __, most) => this.#upright(most) } },
       axes: [
-        { ...axis, size: 20, gap: 3, space: 64, grid: { show: false }, values: (_, splits) => splits.map((at) => this.#time(at)) },
+        { ...axis, size: 20, gap: 3, space: 56, incrs: TIME_STEPS, grid: { show: false }, values: (_, splits) => splits.map((at) => this.#time(at)) },
         { ...axis, size: LEFT_AXIS, gap: 5, space: 26, ...(this.#unit === "bytes" ? { incrs: BYTE_STEPS } : {}), values: (_, splits) => splits.map((value) => axisWords(value, this.#unit)) },
       ],
       series: [{}, ...this.#plan.keys.map((_, at) => ({ stroke: lines[at], width: 1.5, fill: this.#fillOf(at), points: { show: false } }))],

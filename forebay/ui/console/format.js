@@ -51,7 +51,7 @@ function bytes(value) {
  */
 export function seconds(value) {
   if (value > 0 && value < 0.9995) return `${plain(value * 1000, value < 0.01 ? 1 : 0)} ms`;
-  if (value < 99.5) return text("unitSeconds", { count: plain(value, digitsFor(value)) });
+  if (value < 99.5 && value !== 60) return text("unitSeconds", { count: plain(value, digitsFor(value)) });
   const whole = Math.round(value);
   const parts = /** @type {const} */ ([["unitDays", 86_400], ["unitHours", 3_600], ["unitMinutes", 60], ["unitSeconds", 1]]);
   const from = parts.findIndex(([, size]) => whole >= size);
