@@ -26,11 +26,11 @@ from scripts.running_stack import RunningStack, running_stack
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 SAMPLES = PACKAGE_FOLDER / "samples"
 WAIT_MS = 60_000
-LOAD_MS = 210_000
+LOAD_MS = 90_000
 """Under load for so long before the first picture: the lines are to tell of it."""
 BURST = 90
 EVERY_BURSTS = 24
-RANGE_S = 300
+RANGE_S = 60
 DESKTOP, PHONE = (1440, 900), (390, 844)
 PICTURES: tuple[tuple[str, str, str, str, tuple[int, int]], ...] = (
     ("console", "live", "en-US", "light", DESKTOP),

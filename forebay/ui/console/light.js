@@ -11,7 +11,7 @@ import { KEYS, unitOf } from "./panels.js";
 /** @typedef {import("./types.js").Unit} Unit */
 
 const WORDS = /** @type {const} */ ({ green: "lightGreen", yellow: "lightYellow", red: "lightRed" });
-/** Units of what a reason counts, where its subject is no series. */
+/** Units of what a reason counts. What an alert counts is told with the alert. */
 /** @type {Record<string, Unit>} */
 const REASON_UNITS = { stuck: "seconds", shedding: "per_second" };
 /** Reasons that stand in the bar; the others are one step away. */
@@ -70,10 +70,10 @@ export class LightView {
  * @returns {string}
  */
 export function reasonWords({ code, subject, value, limit }) {
-  const unit = KEYS.includes(subject) ? unitOf(subject) : (REASON_UNITS[code] ?? "count");
+  const unit = code === "over" && KEYS.includes(subject) ? unitOf(subject) : REASON_UNITS[code];
   const about = code === "over" ? word("series", subject) : code.startsWith("alert_") ? word("alerts", subject) : subject;
   const words = word("reasons", code, { subject: about });
-  if (value === null) return words;
+  if (value === null || !unit) return words;
   const figures = limit === null ? withUnit(value, unit) : text("valueOfLimit", { value: withUnit(value, unit), limit: withUnit(limit, unit) });
   return text("withFigures", { words, figures });
 }

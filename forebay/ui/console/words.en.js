@@ -391,6 +391,8 @@ export const en = {
     DiskFull: "Disk full",
     CertificateExpiring: "Certificate expires",
     KeyExpiring: "Key expires",
+    CanaryRolledBack: "Canary rolled back",
+    AlertsUnjudged: "Alerts are not judged",
   },
   channels: { dingtalk: "DingTalk", wecom: "WeCom", feishu: "Feishu", slack: "Slack", mail: "E-mail", webhook: "Webhook" },
   keyStates: { good: "good", revoked: "revoked", expired: "expired" },

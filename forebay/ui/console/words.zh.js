@@ -391,6 +391,8 @@ export const zh = {
     DiskFull: "磁盘将满",
     CertificateExpiring: "证书将到期",
     KeyExpiring: "密钥将到期",
+    CanaryRolledBack: "金丝雀已回退",
+    AlertsUnjudged: "告警无人判断",
   },
   channels: { dingtalk: "钉钉", wecom: "企业微信", feishu: "飞书", slack: "Slack", mail: "邮件", webhook: "Webhook" },
   keyStates: { good: "有效", revoked: "已吊销", expired: "已过期" },
