@@ -91,6 +91,9 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on; the next free
 PlaygroundPort = Annotated[
     int | None, typer.Option(help="A second port, for the playground; the next free one if taken.")
 ]
+ConsolePort = Annotated[
+    int | None, typer.Option(help="A second port, for the console; the next free one if taken.")
+]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
 _KIND = {Group.STABLE: "worker", Group.CANARY: "canary"}
 """What a worker's name begins with, unless it is given one."""
@@ -106,6 +109,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     playground_port: PlaygroundPort = None,
+    console_port: ConsolePort = None,
     workers: Workers = None,
     canary_model: Annotated[
         str | None, typer.Option(help="Checkpoint folder of one canary worker beside them.")
@@ -127,6 +131,7 @@ def serve(
             host=host,
             port=port,
             playground_port=playground_port,
+            console_port=console_port,
             workers=workers,
             canary_model=canary_model,
             canary_quantization=canary_quantization,

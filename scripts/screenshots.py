@@ -14,6 +14,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from scripts.chromium import FLAGS, chromium_path
+from scripts.console_pictures import take_console
 from scripts.running_stack import running_stack
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -42,6 +43,7 @@ def main() -> None:
             take_page(browser, stack.url, "page-dark", "en-US", "dark", (1280, 800))
             take_page(browser, stack.url, "page-phone.zh-CN", "zh-CN", "dark", (390, 844))
             take_review(browser, stack.url, "page-review.zh-CN", "zh-CN")
+        take_console(browser, IMAGES)
         take_demo(browser)
         browser.close()
 

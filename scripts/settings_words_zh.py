@@ -18,6 +18,7 @@ WORDS_ZH = {
     "host": "API 监听的地址。",
     "port": "API 监听的端口。",
     "playground_port": "试用页面的第二个端口；整个 API 在那里同样可用。",
+    "console_port": "控制台的第二个端口；整个 API 在那里同样可用。",
     "queue_url": "Valkey 或 Redis 地址（redis://、rediss://、unix://、redis+sentinel://、"
     "redis+cluster://）；不设则使用自带的私有服务。",
     "queue_username": "该服务器上的 ACL 用户；留空则使用其默认用户。",

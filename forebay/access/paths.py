@@ -9,7 +9,7 @@ from forebay.access.caller import Scope
 METRICS: Final = "/metrics"
 _OPEN: Final = frozenset(
     {
-        "/", "/samples.json", "/favicon.ico", "/robots.txt", "/docs", "/openapi.json",
+        "/", "/console", "/samples.json", "/favicon.ico", "/robots.txt", "/docs", "/openapi.json",
         "/healthz", "/health", "/health/generate", "/ready", METRICS,
     }
 )  # fmt: skip

@@ -76,7 +76,7 @@ class _Files(StaticFiles):
 
 
 def install_page(app: FastAPI, package: Path = PACKAGE) -> None:
-    """Serve ``/``, ``/ui/*``, ``/samples/*`` and ``/samples.json``."""
+    """Serve ``/``, ``/console``, ``/ui/*``, ``/samples/*`` and ``/samples.json``."""
     ui, samples = package / "ui", package / "samples"
     app.mount("/ui", _Files(ui))
     app.mount("/samples", _Files(samples))
@@ -85,6 +85,11 @@ def install_page(app: FastAPI, package: Path = PACKAGE) -> None:
     async def page() -> Response:
         """Return the page."""
         return _file(ui / "index.html")
+
+    @app.get("/console", include_in_schema=False)
+    async def console() -> Response:
+        """Return the console. It shows nothing without an administrator's key."""
+        return _file(ui / "console.html")
 
     @app.get("/samples.json", include_in_schema=False)
     async def sample_list() -> Response:

@@ -190,7 +190,7 @@ async function request(path, init, { limitMs = 0, insists = true } = {}) {
  * @param {Response} response
  * @returns {Promise<ApiError>} what the server said against the request
  */
-async function refusal(response) {
+export async function refusal(response) {
   const text = await response.text();
   const facts = {
     status: response.status,

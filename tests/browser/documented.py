@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-OWN_FILES = re.compile(r"/|/ui/[\w./-]+|/samples/[\w.%-]+|/samples\.json")
+OWN_FILES = re.compile(r"/|/console|/ui/[\w./-]+|/samples/[\w.%-]+|/samples\.json")
 
 
 class DocumentedApi:

@@ -10,8 +10,9 @@ import pytest
 
 UI = Path(__file__).resolve().parents[2] / "forebay" / "ui"
 MOST_BYTES = 120 * 1024
+PAGES = ("index.html", "console.html")
 
-IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\./[^"']+)["']""", re.MULTILINE)
+IMPORT = re.compile(r"""^(?:import|export)\b[^"';]*["'](\.\.?/[^"']+)["']""", re.MULTILINE)
 
 
 def loaded(page: str) -> set[Path]:
@@ -31,7 +32,7 @@ def loaded(page: str) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("page", ["index.html"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_light(page: str) -> None:
     files = loaded(page)
     assert len(files) > 5
@@ -41,15 +42,23 @@ def test_a_page_is_light(page: str) -> None:
 
 def test_every_script_is_loaded_by_a_page() -> None:
     everything = set().union(*(loaded(page.name) for page in UI.glob("*.html")))
-    scripts = {*UI.glob("*.js"), *UI.glob("vendor/*.js"), *UI.glob("vendor/*.mjs")}
+    patterns = ("*.js", "console/*.js", "vendor/*.js", "vendor/*.mjs")
+    scripts = {file for pattern in patterns for file in UI.glob(pattern) if not only_types(file)}
     assert scripts <= everything
 
 
-@pytest.mark.parametrize("page", ["index.html"])
+def only_types(file: Path) -> bool:
+    """Return whether a script holds nothing but types: those need not be loaded."""
+    return file.read_text(encoding="utf-8").endswith("\nexport {};\n")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_names_all_its_modules_at_once(page: str) -> None:
     """Else a browser learns of each only from the one before it."""
     html = (UI / page).read_text(encoding="utf-8")
-    named = re.findall(r'(?:rel="modulepreload" href|type="module" src)="ui/([^"]+)"', html)
+    named = re.findall(
+        r'(?:rel="modulepreload" href|<script(?: type="module")? src)="ui/([^"]+)"', html
+    )
     scripts = {file for file in loaded(page) if file.suffix in (".js", ".mjs")}
     assert {UI / name for name in named} == scripts
     assert len(named) == len(scripts)
