@@ -109,7 +109,7 @@ def test_the_doctor_asks_the_upstream_for_an_answer(behind: ServeProcess, tmp_pa
     arguments = ("doctor", "--json", "--data-dir", str(tmp_path))
     done = forebay(*arguments, "--upstream", behind.url)
     findings = {one["check"]: one for one in json.loads(done.stdout)}
-    assert set(findings) == {"python", "disk", "port", "queue", "model", "upstream"}
+    assert set(findings) == {"python", "disk", "port", "queue", "model", "access", "upstream"}
     assert findings["upstream"]["verdict"] == "good", findings
     done = forebay(*arguments, "--upstream", "http://127.0.0.1:9")
     findings = {one["check"]: one for one in json.loads(done.stdout)}
