@@ -1,6 +1,6 @@
-"""Measures how soon the playground is usable on this machine: ``make bench-page``.
+"""Measures how soon the playground, or the console, is usable here: ``make bench-page``.
 
-    python -m bench.page --json FILE [--loads N]
+    python -m bench.page --json FILE [--loads N] [--page console]
 
 Usable: every script has run and the page's keys and buttons do what they say (the page's own mark
 `usable`), counted from the start of the navigation. Each load is a fresh browser context on a
@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.page")
     parser.add_argument("--json", type=Path, required=True, help="file of the raw figures")
     parser.add_argument("--loads", type=int, default=20, help="loads of the page")
+    parser.add_argument("--page", choices=("", "console"), default="", help="another page")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="forebay-") as folder,
@@ -43,7 +44,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        loads = [load(browser, stack.url) for _ in range(options.loads)]
+        loads = [load(browser, stack.url + options.page) for _ in range(options.loads)]
         raw: Raw = {"machine": machine(()), "browser": browser.version, "loads": loads}
         browser.close()
     options.json.parent.mkdir(parents=True, exist_ok=True)

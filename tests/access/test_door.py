@@ -53,7 +53,7 @@ async def test_without_a_key_nothing_is_open_but_the_page_and_the_signs_of_life(
             if reply.status_code == 401:
                 assert reply.headers["WWW-Authenticate"] == 'Bearer realm="forebay"'
         assert set(open_paths) == {
-            "/", "/samples.json", "/healthz", "/health", "/ready", "/metrics", "/docs",
+            "/", "/console", "/samples.json", "/healthz", "/health", "/ready", "/metrics", "/docs",
             "/openapi.json", "/health/generate",
         }  # fmt: skip
         assert {"/predict", "/result", "/v1/models", "/v1/admin/keys"} <= set(shut)

@@ -158,7 +158,7 @@ export class Chart {
       ],
       series: [{}, ...this.#plan.keys.map((_, at) => ({ stroke: lines[at], width: 1.5, fill: this.#fillOf(at), points: { show: false } }))],
       hooks: {
-        drawClear: [(plot) => this.#drawLimit(plot)],
+        drawAxes: [(plot) => this.#drawLimit(plot)], // over the grid, under the lines
         setCursor: [(plot) => this.#hooks.onCursor(plot.cursor.idx ?? null)],
         setSelect: [(plot) => this.#zoom(plot)],
       },
