@@ -14,7 +14,7 @@ from forebay.ops.alerts.rules import Severity
 from forebay.ops.live.columns import KEYS, UNITS
 from forebay.ops.live.fleet_view import stacks_of, workers_of
 from forebay.ops.live.gathering import Gathering, of_machines
-from forebay.ops.live.light import Color, Progress, Seen, judge
+from forebay.ops.live.light import OVER_S, Color, Excess, Progress, Seen, judge
 from forebay.ops.live.members import STACK, WorkerCard, WorkerNow, worker_says
 from forebay.ops.live.packing import mean_of, pack, unpack
 from forebay.ops.live.ring import Rings
@@ -213,6 +213,15 @@ def test_the_light_has_a_colour_and_reasons_the_worst_first(
     light = judge(look, {"cpu": 0.7})
     assert light.color is color
     assert [(one.code, one.subject) for one in light.reasons] == reasons
+
+
+def test_only_a_figure_that_stays_over_its_threshold_is_told() -> None:
+    excess, limits = Excess(), {"cpu": 0.7, "gpu_use": 0.85}
+    high: dict[str, float | None] = {"cpu": 0.9, "gpu_use": None}
+    assert excess.lasting(high, limits, 0.0) == {}
+    assert excess.lasting({"cpu": 0.6}, limits, 9.0) == {}
+    assert excess.lasting(high, limits, 10.0) == {}
+    assert excess.lasting(high, limits, 10.0 + OVER_S) == {"cpu": 0.7}
 
 
 def test_nothing_that_moves_while_tasks_wait_is_stuck_and_an_idle_queue_is_not() -> None:

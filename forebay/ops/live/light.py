@@ -20,6 +20,9 @@ from forebay.queue.ports import QueueDepth
 STUCK_S: Final = 30.0
 """For so long nothing begins, moves or ends while tasks wait: the queue is stuck."""
 
+OVER_S: Final = 10.0
+"""For so long a figure is over its threshold before the light says so: a peak is no news."""
+
 MOST_REASONS: Final = 20
 _TROUBLED: Final = ("hung", "drained", "draining", "gone", "waiting")
 
@@ -136,3 +139,18 @@ class Progress:
         waits = depth.waiting > depth.delayed and not depth.drained
         news = sum(one.says["news"] for one in members if one.says["kind"] == WORKER)
         return self._stillness.see((depth.ended, news) if waits else None, now_s)
+
+
+class Excess:
+    """For how long figures have been over their thresholds."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def lasting(
+        self, values: Values, thresholds: Mapping[str, float], now_s: float
+    ) -> dict[str, float]:
+        """Return the thresholds that figures have been over for ``OVER_S``."""
+        over = {key for key, limit in thresholds.items() if (values.get(key) or 0.0) > limit}
+        self._since = {key: self._since.get(key, now_s) for key in over}
+        return {key: thresholds[key] for key in over if now_s - self._since[key] >= OVER_S}

@@ -20,7 +20,7 @@ from forebay.ops.alerts.rules import Severity
 from forebay.ops.live.columns import KEYS, Values
 from forebay.ops.live.fleet_view import workers_of
 from forebay.ops.live.gathering import Gathering
-from forebay.ops.live.light import AWAY, Progress, Seen, judge
+from forebay.ops.live.light import AWAY, Excess, Progress, Seen, judge
 from forebay.ops.live.packing import pack, unpack
 from forebay.ops.live.ring import Rings, time_of
 from forebay.queue.fleet import Fleet
@@ -87,6 +87,7 @@ class LivePulse:
         self._whole = False  # whether the rings have what was there before this process
         self._gathering = Gathering(time.monotonic())
         self._progress = Progress(terms.every_s)
+        self._excess = Excess()
         self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -149,6 +150,7 @@ class LivePulse:
             log.info("live_lead_taken", owner=process)
             self._gathering = Gathering(time.monotonic())
             self._progress = Progress(self._terms.every_s)
+            self._excess = Excess()
         self._leads = beat.leads
         if beat.fine and beat.light:
             self._show(*beat.fine[-1], json.loads(beat.light))
@@ -163,7 +165,8 @@ class LivePulse:
         workers = workers_of(members, self._terms.stall_s)
         stuck_s = self._progress.see(depth, members, now_s)
         seen = Seen(values, depth, workers, await sources.firing(), stuck_s)
-        light = judge(seen, self.thresholds()).to_json()
+        exceeded = self._excess.lasting(values, self.thresholds(), now_s)
+        light = judge(seen, exceeded).to_json()
         point = pack(values)
         mean = self.rings.due_mean(self._newest_s)
         coarse = "" if mean is None else pack(dict(zip(KEYS, mean, strict=True)))
