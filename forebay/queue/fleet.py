@@ -23,6 +23,10 @@ FORGOTTEN_S: Final = 600.0
 ORDERS_TTL_S: Final = 7 * 86_400
 MOST_MEMBERS: Final = 1_000
 
+FORM: Final = 1
+"""Rises with every change of what members say. Those of a release that says it otherwise are left
+out: for the length of an upgrade half a list is better than none."""
+
 DRAIN: Final = "drain"
 """Take nothing more, end or give back what is held; for as long as it is wanted."""
 
@@ -77,7 +81,8 @@ class Fleet:
 
     async def report(self, name: str, says: Mapping[str, Any]) -> str:
         """Say how a member is; return what is wanted of it, empty for nothing."""
-        text = json.dumps(says, ensure_ascii=False, separators=(",", ":"))
+        told = {"form": FORM, **says}
+        text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
         async with unavailable("reporting to the fleet"):
             return await self._library.report(name, text)
 
@@ -93,10 +98,12 @@ class Fleet:
             await self._library.leave(name)
 
     async def members(self) -> list[Member]:
-        """Return every member that was heard of lately, by name."""
+        """Return every member of this release's form that was heard of lately, by name."""
         async with unavailable("looking at the fleet"):
             now_ms, rows = await self._library.fleet()
-        return sorted((_member(now_ms, *row) for row in rows), key=lambda one: one.name)
+        members = [_member(now_ms, *row) for row in rows]
+        known = [one for one in members if one.says.get("form") == FORM]
+        return sorted(known, key=lambda one: one.name)
 
 
 def _member(now_ms: int, name: str, said: str, wanted: str) -> Member:

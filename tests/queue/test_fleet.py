@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from forebay.queue import fleet as fleet_module
-from forebay.queue.fleet import DRAIN, Fleet, FleetLibrary
+from forebay.queue.fleet import DRAIN, FORM, Fleet, FleetLibrary
 from forebay.queue.limits import QueueLimits
 from forebay.queue.schema import Keys
 from tests.queue.key_check import find_leaks
@@ -34,13 +34,24 @@ async def test_a_report_is_seen_and_answered_with_what_is_wanted(fleet: Fleet) -
     assert await fleet.report("a", {"kind": "worker", "n": 3}) == DRAIN  # until it is taken back
     await fleet.report("b", {"kind": "stack"})
     one, other = await fleet.members()
-    assert (one.name, one.says, one.wanted) == ("a", {"kind": "worker", "n": 3}, DRAIN)
+    says = {"form": FORM, "kind": "worker", "n": 3}
+    assert (one.name, one.says, one.wanted) == ("a", says, DRAIN)
     assert (other.name, other.wanted) == ("b", DRAIN)
     assert 0 <= one.silent_s < 60
     await fleet.order("", "a")
     assert await fleet.report("a", {"kind": "worker"}) == ""
     await fleet.leave("a")
     assert [one.name for one in await fleet.members()] == ["b"]
+
+
+async def test_a_member_of_a_release_with_another_form_is_left_out(
+    fleet: Fleet, redis: Redis, keys: Keys
+) -> None:
+    await fleet.report("ours", {"kind": "worker"})
+    library = FleetLibrary(redis, keys, QueueLimits())
+    await library.report("older", json.dumps({"kind": "worker"}))
+    await library.report("newer", json.dumps({"form": FORM + 1, "kind": 7}))
+    assert [one.name for one in await fleet.members()] == ["ours"]
 
 
 async def test_nothing_of_the_fleet_stays_for_ever(fleet: Fleet, redis: Redis, keys: Keys) -> None:
