@@ -28,18 +28,19 @@ class JoinedWrites:
             return
         self._begun = True
         self._held = data
-        self._loop.call_soon(self._flush)
+        self._loop.call_soon(self.flush)
 
     def close(self) -> None:
         """Write what is held, and close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
         """Whether the transport is being closed."""
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is held."""
         held, self._held = self._held, b""
         if held and not self._transport.is_closing():
             self._transport.write(held)

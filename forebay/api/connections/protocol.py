@@ -9,6 +9,7 @@ what ends the connection of one who drips all the same.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -89,6 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes = 0  # since its time was last extended
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._unanswered: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and give it the time of its first headers."""
@@ -103,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.crowd.leave(self._address)
         self._listen_until(None)
         self._write_until(None)
+        self._give_up()
         super().connection_lost(exc)
 
     @property
@@ -183,7 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer of a body in chunks, has come."""
         self._tell_size(len(name) + len(value) + _FIELD_BYTES)
-        super().on_header(name, value)
+        if self._phase is Phase.HEAD:  # who stands in front has not judged a trailer
+            super().on_header(name, value)
 
     def _tell_size(self, size: int) -> None:
         self._head_bytes += size
@@ -198,6 +202,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not before:  # not an upgrade, which is none of ours
             self.cycle.transport = JoinedWrites(self.transport, self.loop)  # type: ignore[assignment]
+            self._unanswered.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has come."""
@@ -217,22 +222,30 @@ class BoundedProtocol(HttpToolsProtocol):
     # what goes out
 
     def _refuse(self, error: ForebayError) -> None:
-        """Say why, where no other answer is half said, and end the connection."""
+        """Say why, where no other answer is due or half said, and end the connection."""
         self.tell(error)
         self._phase = Phase.REFUSED
-        cycle: RequestResponseCycle | None = self.cycle
-        half_said = False
-        if cycle is not None and not cycle.response_complete:
-            half_said = cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if half_said or self.crowd.crushed(self._address):
+        if self._unanswered and not self._unanswered[-1].more_body:
+            # what came before is whole: it has its answer, and what follows is not listened to
+            self._unanswered[-1].keep_alive = False
+            self._listen_until(None)
+            return
+        due = len(self._unanswered) > 1 or any(one.response_started for one in self._unanswered)
+        self._give_up()
+        if due or self.crowd.crushed(self._address):
             self.transport.abort()
             return
         self.transport.write(_answer(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._listen_until(_LINGER_S)
+
+    def _give_up(self) -> None:
+        """Tell all whose answers are due that nobody is there: the base class tells the last."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._unanswered.clear()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -246,6 +259,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is written; what the system has not taken of the last one must be read."""
+        if self._unanswered:
+            self._unanswered.popleft().transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
         if self._phase is Phase.BODY:  # of the request that is answered: a next one waits for it
             self._listen_until(_GRACE_S)

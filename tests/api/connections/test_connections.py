@@ -341,3 +341,88 @@ async def test_what_is_held_is_not_written_to_a_connection_that_is_gone() -> Non
     gone.close()
     await asyncio.sleep(0)
     assert gone.writes == []
+
+
+async def test_trailers_are_no_headers() -> None:
+    """What stands in front has judged the headers: nothing may be added to them afterwards."""
+    seen: list[list[bytes]] = []
+
+    async def tells(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        seen.append([name for name, _ in scope["headers"]])
+
+    async with served(application=tells) as (port, _, _):
+        answer = await answer_to(
+            port,
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            b"3\r\nabc\r\n0\r\nX-Forwarded-For: 10.0.0.1\r\nAuthorization: Bearer b\r\n\r\n",
+        )
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert seen == [[b"host", b"transfer-encoding", b"connection"]]
+
+
+class _Endless:
+    """An application that streams until it hears that its client has gone."""
+
+    def __init__(self) -> None:
+        self.streaming = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/stream":
+            await app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        self.streaming.set()
+        listening = asyncio.create_task(self._gone(receive))
+        while not listening.done():
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await asyncio.sleep(0.01)
+        self.ended.set()
+
+    async def _gone(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def test_a_stream_ends_with_its_connection_though_more_was_asked_behind_it() -> None:
+    endless = _Endless()
+    async with served(application=endless) as (port, _, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+        async with asyncio.timeout(20):
+            await endless.streaming.wait()
+            writer.transport.abort()
+            await endless.ended.wait()
+
+
+async def test_a_refusal_is_not_taken_for_the_answer_to_an_earlier_request() -> None:
+    """What follows two requests is no HTTP: they are answered, and the connection ends."""
+    async with served() as (port, _, refused):
+        answer = await answer_to(port, GET + GET + b"nonsense\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 2
+    assert b"HTTP/1.1 400" not in answer
+    assert refused == ["invalid_request"]
+
+
+async def test_a_refusal_is_not_written_into_an_earlier_answer() -> None:
+    endless = _Endless()
+    async with served(application=endless) as (port, _, refused):
+        begun = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        stream = b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n"
+        answer = await answer_to(port, stream + begun + b"no length\r\n")
+        assert b"HTTP/1.1 400" not in answer
+        assert refused == ["invalid_request"]
+        async with asyncio.timeout(20):
+            await endless.ended.wait()
+
+
+async def test_a_head_alone_is_written_before_a_server_that_stops_closes() -> None:
+    async def stops(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+
+    async with served(application=stops) as (port, server, _):
+        answer = await answer_to(port, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
