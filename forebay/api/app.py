@@ -91,7 +91,8 @@ def create_app(services: Services) -> FastAPI:
         title="Forebay",
         version=__version__,
         summary="Burst-proof serving for a vision-language model",
-        docs_url=None,  # the framework's own pages load their scripts from another host
+        openapi_url=None,  # the framework's own would be made while everybody waits
+        docs_url=None,  # its own pages load their scripts from another host
         redoc_url=None,
     )
     app.state.services = services
@@ -103,8 +104,7 @@ def create_app(services: Services) -> FastAPI:
     for route in (*openai, *ours, *console):
         app.include_router(route.router)
     install_page(app)
-    install_docs(app)
-    install_openapi(app, services.gate)
+    install_docs(app, install_openapi(app, services.gate))
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
     # the route that reads it, which only callers who may come in do

@@ -1,4 +1,7 @@
-"""Whether the door lives, whether it is ready, whether the model answers, and its metrics."""
+"""Whether the door lives, whether it is ready, whether the model answers, and its metrics.
+
+And to HEAD, for load balancers that ask so.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from forebay.ops.worker_status import stalled_workers
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz(services: ServicesOf) -> Response:
     """Answer 200 unless a worker of this machine stands still with work, and nobody replaced it.
@@ -35,6 +39,7 @@ async def healthz(services: ServicesOf) -> Response:
     return JSONResponse({"status": "alive"})
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def ready(services: ServicesOf) -> dict[str, Any]:
     """Answer 200 when a request would be answered.
@@ -47,6 +52,7 @@ async def ready(services: ServicesOf) -> dict[str, Any]:
     return {"status": "ready", "workers": workers}
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(services: ServicesOf) -> Response:
     """Answer 200 when a worker has the model loaded, as the high-concurrency service does."""
@@ -58,6 +64,7 @@ async def health(services: ServicesOf) -> Response:
     return JSONResponse({"status": "ok", "model_loaded": True})
 
 
+@router.head("/health/generate", include_in_schema=False)
 @router.get("/health/generate")
 async def generate(services: ServicesOf) -> Response:
     """Have the model say one token about one picture; 200 when it did.
@@ -70,6 +77,7 @@ async def generate(services: ServicesOf) -> Response:
     return JSONResponse(probed.to_dict(), status_code=503, headers={"Retry-After": "5"})
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesOf) -> Response:
     """Return the metrics of every process of the queue in the Prometheus text form.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.responses import Response
 
 from forebay.access.gate import Gate
 from forebay.api.error_forms import compat_form, openai_form
+from forebay.api.momentary import Momentary
 from forebay.api.security_docs import schemes, security
 from forebay.core.errors import ForebayError, all_errors
 
@@ -16,6 +21,7 @@ Schema = dict[str, Any]
 
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 _OPENAI_PATHS: Final = "/v1/"
+_JSON: Final = "application/json"
 
 _ANY_ROUTE: Final = frozenset(
     {"invalid_request", "no_such_route", "headers_too_slow", "too_many_connections"}
@@ -33,8 +39,12 @@ _RETRY_AFTER: Final = {
 }
 
 
-def install_openapi(app: FastAPI, gate: Gate) -> None:
-    """Have ``app`` describe itself: errors, and who may call. After all routes are there."""
+def install_openapi(app: FastAPI, gate: Gate) -> Callable[[], Awaitable[Schema]]:
+    """Have ``app`` describe itself at ``/openapi.json``: errors, and who may call.
+
+    After all routes are there. Returns what has the description made, at the first call and on a
+    thread: it takes about a second, for which nobody else is to wait.
+    """
     plain = app.openapi
 
     def described() -> Schema:
@@ -46,6 +56,28 @@ def install_openapi(app: FastAPI, gate: Gate) -> None:
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]  # the framework's own way
+    made, written = Momentary[Schema](math.inf), Momentary[bytes](math.inf)
+
+    async def description() -> Schema:
+        return await made.get(lambda: asyncio.to_thread(app.openapi))
+
+    async def text() -> bytes:
+        return await asyncio.to_thread(_written, await description())
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        """Return the description; under a path of a proxy's, with that path."""
+        root = request.scope.get("root_path", "").rstrip("/")
+        if root:
+            served = {**await description(), "servers": [{"url": root}]}
+            return Response(await asyncio.to_thread(_written, served), media_type=_JSON)
+        return Response(await written.get(text), media_type=_JSON)
+
+    return description
+
+
+def _written(description: Schema) -> bytes:
+    return json.dumps(description, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _add_errors(description: Schema) -> None:

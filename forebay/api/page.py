@@ -81,6 +81,7 @@ def install_page(app: FastAPI, package: Path = PACKAGE) -> None:
     app.mount("/ui", _Files(ui))
     app.mount("/samples", _Files(samples))
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         """Return the page."""

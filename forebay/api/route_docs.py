@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator
 from html import escape
 from typing import Any
 
@@ -10,6 +12,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
+from forebay.api.momentary import Momentary
 from forebay.api.page import HEADERS
 
 Schema = dict[str, Any]
@@ -42,13 +45,17 @@ def header_fields(*names: str) -> list[dict[str, Any]]:
     return [{"name": name, "in": "header", "schema": {"type": "string"}} for name in names]
 
 
-def install_docs(app: FastAPI) -> None:
-    """Serve ``/docs``."""
+def install_docs(app: FastAPI, description: Callable[[], Awaitable[Schema]]) -> None:
+    """Serve ``/docs``, made of the app's ``description`` once and on a thread."""
+    made = Momentary[str](math.inf)
+
+    async def page() -> str:
+        return await asyncio.to_thread(_page, await description())
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         """Return the page."""
-        return HTMLResponse(_page(app.openapi()), headers=HEADERS)
+        return HTMLResponse(await made.get(page), headers=HEADERS)
 
 
 def _body(media_type: str, schema: Schema) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def _serve(settings: Settings, listen_fds: Sequence[int]) -> None:
                 backlog=_BACKLOG,
                 loop="none",
                 lifespan="off",
-                ws="none",  # there are none: an upgrade is an ordinary request, whatever is installed
+                ws="none",  # whatever is installed: there are none, and they would not be counted
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -37,6 +37,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 _SHORTEST_POLL_S: Final = 1
 _LONGEST_POLL_S: Final = 60
 _MOST_LISTED: Final = 100
+_LAST_EVENT: Final = "Last-Event-ID"
 _UNCACHED: Final = {"Cache-Control": "no-store"}
 
 
@@ -168,7 +169,9 @@ async def follow_task(
     A client that comes back names the last `id` it has read, in `Last-Event-ID` or
     `starting_after`, and hears what followed; 204 where nothing will.
     """
-    after = _place(request.headers.get("Last-Event-ID") or starting_after)
+    after = _place(request.headers.get(_LAST_EVENT) or None, _LAST_EVENT)
+    if after is None:
+        after = _place(starting_after, "starting_after") or STREAM_START
     record = await own_task(services, caller, TaskId(task_id))
     if record.state.final and await nothing_follows(services, record.task_id, after):
         return Response(status_code=204)  # an EventSource comes back until it is told so
@@ -214,13 +217,14 @@ def _root(request: Request) -> str:
     return root
 
 
-def _place(given: str | None) -> StreamId:
+def _place(given: str | None, param: str) -> StreamId | None:
+    """Return where to begin. Raises InvalidRequestError naming ``param``, which said it."""
     if given is None:
-        return STREAM_START
+        return None
     try:
         check_stream_id(given)
     except ValueError as error:
         raise InvalidRequestError(
-            "name the id of the last event that was read", param="starting_after"
+            "name the id of the last event that was read", param=param
         ) from error
     return StreamId(given)

@@ -88,6 +88,17 @@ async def test_it_is_alive_whatever_else_workers_do(
     assert (await door.http.get("/healthz")).status_code == 200
 
 
+async def test_load_balancers_may_ask_with_head(door: Door) -> None:
+    async with working(door):
+        await eventually(door.queue.workers)
+        for path in ("/healthz", "/ready", "/health", "/health/generate", "/metrics", "/"):
+            told = await door.http.head(path)
+            assert (told.status_code, told.content) == (200, b""), path
+            assert int(told.headers["Content-Length"]) > 0
+    leave_sign(door, BUSY, 60)
+    assert (await door.http.head("/healthz")).status_code == 503
+
+
 async def test_a_full_queue_is_alive_and_ready(
     redis: Redis, tmp_path: Path, decoders: DecoderPool
 ) -> None:

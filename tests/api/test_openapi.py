@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from forebay.admission.policy import Limits
+from forebay.api import openapi
+from forebay.api.app import create_app
 from forebay.api.services import DoorSettings
 from forebay.core.errors import all_errors
 from tests.api.door import PROFILE, Door, open_door, working
@@ -34,6 +38,32 @@ def codes_of(response: dict[str, Any]) -> set[str]:
     fields = schema.get("properties", {})
     inner = fields.get("error", {}).get("properties", fields)
     return set(inner.get("code", {}).get("enum", ()))
+
+
+async def test_nobody_waits_while_it_is_made(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, in_time = threading.Event(), []
+    add_errors = openapi._add_errors
+
+    def waits(description: dict[str, Any]) -> None:
+        in_time.append(answered.wait(20))
+        add_errors(description)
+
+    monkeypatch.setattr(openapi, "_add_errors", waits)
+    first, other = (asyncio.create_task(door.http.get("/openapi.json")) for _ in range(2))
+    page = asyncio.create_task(door.http.get("/docs"))
+    assert (await door.http.get("/healthz")).status_code == 200
+    answered.set()
+    assert (await first).json() == (await other).json()
+    assert (await page).status_code == 200
+    assert in_time == [True]
+
+
+async def test_under_a_path_of_a_proxy_it_names_that(door: Door) -> None:
+    mounted = httpx.ASGITransport(create_app(door.services), root_path="/vision")
+    async with httpx.AsyncClient(transport=mounted, base_url="http://localhost") as http:
+        told = (await http.get("/vision/openapi.json")).json()
+    assert told["servers"] == [{"url": "/vision"}]
+    assert "/v1/tasks" in told["paths"]
 
 
 async def test_every_route_names_the_codes_of_its_errors(door: Door) -> None:

@@ -164,6 +164,10 @@ async def test_a_place_that_is_none_is_refused(door, place):
     task_id = await submitted(door)
     reply = await door.http.get(f"{TASKS}/{task_id}/events", params={"starting_after": place})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "starting_after")
+    if place.isascii():
+        told = {"Last-Event-ID": place}
+        reply = await door.http.get(f"{TASKS}/{task_id}/events", headers=told)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "Last-Event-ID")
 
 
 async def test_a_redelivery_says_restart_and_the_text_is_whole_for_old_and_new_readers(door):
