@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 
+from forebay.api.charsets import form_charset
 from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import json_object
 from forebay.api.data_url import picture_in
@@ -109,6 +110,7 @@ async def _of_json(request: Request, form: type[F]) -> Question[F]:
 
 
 async def _of_multipart(request: Request, form: type[F]) -> Question[F]:
+    form_charset(request.headers["Content-Type"])
     async with request.form(max_files=1, max_fields=_MOST_FIELDS) as raw:
         hold_files(request, raw, digested=KEY_HEADER in request.headers)
         content = await form_content(raw) if KEY_HEADER in request.headers else ()

@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from forebay.api.charsets import form_charset
 from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import AnswersForm, Messages, chat_sampling, json_object, to_turns
 from forebay.api.data_url import picture_in
@@ -62,6 +63,7 @@ async def read_task(request: Request, settings: DoorSettings, *, most_images: in
     """
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
+        form_charset(request.headers["Content-Type"])
         async with request.form(max_files=most_images, max_fields=_MOST_FORM_FIELDS) as form:
             hold_files(request, form, digested=KEY_HEADER in request.headers)
             return await _read_multipart(request, form, settings)

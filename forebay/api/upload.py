@@ -6,7 +6,6 @@ of such forms is given the whole body, which is bounded and counted.
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from forebay.api.charsets import form_charset
 from forebay.api.middleware.body_limit import hold_copy, read_body
 from forebay.api.parsing import parsed
 from forebay.core.errors import InvalidRequestError
@@ -58,14 +58,15 @@ async def read_upload(request: Request, bounds: FormBounds) -> UploadForm:
     """Read a request's form; one without fields where the body is no multipart form.
 
     Raises:
-        InvalidRequestError: the form is damaged, or has more than ``bounds``.
+        InvalidRequestError: the form is damaged, has more than ``bounds``, or is written in an
+            encoding that is not read here.
     """
     said = request.headers.get("Content-Type", "")
     kind, options = parse_options_header(said)
     if kind != b"multipart/form-data":
         return UploadForm()
     boundary = options.get(b"boundary", b"")
-    charset = _charset(options.get(b"charset", b"utf-8"))
+    charset = form_charset(said)
     if not 0 < len(boundary) <= _MOST_BOUNDARY:
         raise InvalidRequestError("the multipart form has no boundary that can be used")
     body = await read_body(request)
@@ -163,13 +164,6 @@ def _decoded(content: bytes, charset: str) -> str:
         return content.decode(charset)
     except UnicodeDecodeError:
         return content.decode("latin-1")  # what clients without UTF-8 have always sent
-
-
-def _charset(said: bytes) -> str:
-    try:
-        return codecs.lookup(said.decode("latin-1")).name
-    except LookupError:
-        return "latin-1"
 
 
 def _damaged(what: str) -> InvalidRequestError:

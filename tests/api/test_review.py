@@ -54,6 +54,31 @@ def test_a_prompt_is_known_by_its_words(folder: Path, prompt: str, is_review: bo
     assert (found is not None) == is_review
 
 
+@pytest.mark.parametrize(
+    ("prompt", "is_review"),
+    [
+        ("Please review the product. Is it compliant?", True),
+        ("Could you moderate our new banner?", True),
+        ("Is this product picture compliant?", True),
+        ("Are these labels in compliance with the rules?", True),
+        ("Does the ad on the left comply with our policy?", True),
+        ("Does this photo violate any guidelines?", True),
+        ("Review the product for compliance", True),
+        ("Does the product review mention the price?", False),
+        ("Which standard does the label say it complies with?", False),
+        ("What does compliant mean on this label?", False),
+        ("Check the product's price", False),
+        ("Review the product name and tell me the price", False),
+        ("How many products are there?", False),
+    ],
+)
+def test_a_question_about_rules_is_a_review_for_a_model_that_takes_instructions(
+    prompt: str, is_review: bool
+) -> None:
+    found = PromptBook.from_folder(SHIPPED).template_for(prompt, None)
+    assert (found is not None) == is_review
+
+
 def test_a_template_asks_in_the_prompts_own_language_and_keeps_its_words() -> None:
     template = PromptBook.from_folder(SHIPPED).templates[0]
     assert "Decide" in template.text_for("review {prompt} this")

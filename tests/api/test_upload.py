@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_multipart.multipart import FormParser
 
+from forebay.api.charsets import form_charset
 from forebay.api.upload import MOST_HEADER_BYTES, MOST_TEXT_BYTES, FormBounds, cut
 from forebay.core.errors import InvalidRequestError
+from tests.api.door import Door
 
 BOUNDS = FormBounds(files=2, texts=5)
 NAMES = st.text(
@@ -150,3 +152,31 @@ def test_a_damaged_form_is_refused_and_says_where(body, what):
 def test_as_many_as_may_be_are_taken():
     parts = [(field(b"t"), b"1")] * 5 + [(field(b"f", b'; filename="f"'), b"1")] * 2
     assert len(cut(form(*parts), b"b", BOUNDS).items) == 7
+
+
+BAD_CHARSETS = ["zlib", "hex", "rot13", "undefined", "punycode", "idna", "unicode_escape", "a\0b"]
+TAKERS = ["/predict", "/v1/tasks", "/v1/infer", "/v1/files"]
+
+
+@pytest.mark.parametrize("said", [*BAD_CHARSETS, "x" * 5000, "utf-16", "../os", ""])
+def test_what_is_no_plain_encoding_is_refused(said: str) -> None:
+    with pytest.raises(InvalidRequestError, match="UTF-8"):
+        form_charset(f'multipart/form-data; boundary=b; charset="{said}"')
+
+
+@pytest.mark.parametrize(
+    ("said", "name"), [("UTF8", "utf-8"), ("GB18030", "gb18030"), ("latin1", "iso8859-1")]
+)
+def test_a_form_may_say_how_it_is_written(said: str, name: str) -> None:
+    assert form_charset(f"multipart/form-data; charset={said}; boundary=b") == name
+    assert form_charset("multipart/form-data; boundary=b") == "utf-8"
+
+
+@pytest.mark.parametrize("said", BAD_CHARSETS[:-1])
+@pytest.mark.parametrize("path", TAKERS)
+async def test_no_route_reads_a_form_in_such_an_encoding(door: Door, path: str, said: str) -> None:
+    body = form((field(b"image", b'; filename="a"'), b"x"), (field(b"prompt"), b"a-b" * 100))
+    kind = {"Content-Type": f"multipart/form-data; boundary=b; charset={said}"}
+    reply = await door.http.post(path, content=body, headers=kind)
+    assert reply.status_code == 400
+    assert "UTF-8" in reply.text

@@ -238,7 +238,11 @@ async def test_a_rejected_request_fails_at_once_with_the_servers_words(rig: Rig)
     task_id = await rig.submit("task")
     async with server.listening(), rig.working(server.url) as worker:
         record = await rig.ended(task_id)
-        assert worker.publisher.tally.failed == 1
+
+        async def counted() -> bool:  # once the queue has answered, which is after the end is seen
+            return worker.publisher.tally.failed == 1
+
+        await eventually(counted)
     assert record.state is State.FAILED
     assert record.deliveries == 1
     assert record.error is not None

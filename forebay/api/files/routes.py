@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import FileResponse, Response
 
+from forebay.api.charsets import form_charset
 from forebay.api.dependencies import CallerOf, ServicesOf
 from forebay.api.files.store import FileStore
 from forebay.api.route_docs import form_body
@@ -49,6 +50,7 @@ class Order(StrEnum):
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, services: ServicesOf, caller: CallerOf) -> dict[str, Any]:
     """Upload the input of a batch: JSON lines, one request each."""
+    form_charset(request.headers.get("Content-Type", ""))
     async with request.form(max_files=1, max_fields=len(_OWN)) as form:
         file = _checked(form)
         ttl_s = _ttl_s(form)
