@@ -15,8 +15,7 @@ _READ: Final = frozenset(
     {"ascii", "utf-8", "iso8859-1", "iso8859-15", "cp1252", "gb2312", "gbk", "gb18030", "big5"}
     | {"shift_jis", "cp932", "euc_jp", "euc_kr"}
 )
-"""Python knows many more. Some are no encodings of texts, and ``punycode`` takes a minute of the
-event loop for a megabyte."""
+"""Python knows many more: some encode no texts, and ``punycode`` takes seconds for a megabyte."""
 
 
 def form_charset(content_type: str) -> str:
