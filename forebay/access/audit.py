@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -19,12 +19,14 @@ from forebay.queue.schema import KEY_NAMES, MOST_AUDITED
 
 log = structlog.get_logger("forebay.audit")
 
+UNKNOWN: Final = "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class Deed:
     """Who did what to which, from where, and what came of it. Nothing in it is a secret.
 
-    ``action``: such as ``key.create``. ``outcome``: ``done``, or the code of the error.
+    ``action``: such as ``key.create``. ``outcome``: ``done``, an error's code, or ``unknown``.
     """
 
     actor: str
@@ -82,12 +84,18 @@ class AuditTrail:
 
     @asynccontextmanager
     async def recorded(self, deed: Deed) -> AsyncIterator[OpenDeed]:
-        """Record the block as a deed, whatever comes of it; its target may be known only then."""
+        """Record the block as a deed, whatever comes of it; its target may be known only then.
+
+        What breaks off otherwise than by an error of ours may have been done: ``unknown``.
+        """
         under_way = OpenDeed(deed.target)
         try:
             yield under_way
         except ForebayError as error:
             await self.note(replace(deed, target=under_way.target, outcome=error.code))
+            raise
+        except BaseException:
+            await self.note(replace(deed, target=under_way.target, outcome=UNKNOWN))
             raise
         await self.note(replace(deed, target=under_way.target))
 

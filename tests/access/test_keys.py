@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from forebay.access.audit import AuditTrail, Deed
 from forebay.access.caller import Allowance, Scope
 from forebay.access.errors import AccessSetupError
 from forebay.access.key_ring import KeyRing
@@ -232,3 +233,18 @@ def test_a_secret_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(AccessSetupError, match="empty"):
         read_secret_file(file)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_a_deed_that_breaks_off_is_recorded_too(redis: Redis, fault: BaseException) -> None:
+    trail = AuditTrail(redis, "test")
+
+    async def breaks_off() -> None:
+        async with trail.recorded(Deed("key:a", "key.create", "label", "local", "done")) as deed:
+            deed.target = "the-id"
+            raise fault
+
+    with pytest.raises(type(fault)):
+        await breaks_off()
+    [entry] = await trail.latest(10)
+    assert (entry["target"], entry["outcome"]) == ("the-id", "unknown")

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from forebay.access.caller import Scope
 from forebay.admission.pool import DecoderPool
 from forebay.api.console.composition import open_console
+from forebay.api.console.csv_form import table
 from forebay.api.console.desk import ConsoleDesk
 from forebay.api.console.feed import MOST_READERS, Feed
 from forebay.config import Settings
@@ -206,6 +207,28 @@ async def test_a_reader_that_does_not_read_is_dropped_and_too_many_are_refused(
         await anext(stuck[0])
 
 
+async def test_there_are_no_more_readers_though_all_of_them_come_at_once(console: Console) -> None:
+    feed: Feed = console.desk.feed
+    for _ in range(MOST_READERS + 9):
+        feed.check_room()
+    came = [feed.events() for _ in range(MOST_READERS + 9)]
+    await asyncio.gather(*(anext(one) for one in came))
+    assert feed.readers <= MOST_READERS
+    with pytest.raises(StopAsyncIteration):
+        await anext(came[-1])
+    for one in came:
+        await one.aclose()
+
+
+async def test_who_reads_for_long_comes_in_anew_and_needs_a_key_that_is_good(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forebay.api.console.feed.MOST_TOLD", 2)
+    with pytest.raises(AssertionError, match="the stream ended"):
+        await events(console, 100)
+    await seen(lambda: console.desk.feed.readers == 0)
+
+
 async def test_what_is_wanted_of_a_worker_is_left_for_it_and_recorded(console: Console) -> None:
     await console.fleet.report("w1", says())
     reply = await console.post("/workers/w1/drain")
@@ -336,6 +359,12 @@ async def test_lists_are_tables_too_and_no_cell_is_a_formula(console: Console) -
     (row,) = csv.DictReader(io.StringIO((await console.get("/tasks", format="csv")).text))
     assert row["id"] == "'=1+1"
     assert json.loads(row["error"])["code"] == "inference_failed"
+
+
+@pytest.mark.parametrize("start", list("=+-@\t\r\n＝＋－＠"))
+def test_a_cell_that_looks_like_a_formula_is_a_text(start: str) -> None:
+    told = bytes(table(["a"], [[f"{start}1+1"]], "name").body).decode()
+    assert list(csv.reader(io.StringIO(told, newline="")))[1] == [f"'{start}1+1"]
 
 
 async def test_limits_and_whose_load_it_is(console: Console) -> None:

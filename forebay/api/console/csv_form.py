@@ -14,8 +14,9 @@ from starlette.responses import Response
 
 from forebay.api.admin_deeds import private
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula's beginning; a tenant's name is no formula."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for a formula's beginning, some the wide letters too; a tenant's name is
+no formula."""
 
 
 TABLE_DOCS: Final[dict[int | str, dict[str, Any]]] = {

@@ -20,7 +20,12 @@ MOST_READERS: Final = 64
 MOST_UNREAD: Final = 10
 """Events that wait for a reader; one that lags further behind is dropped and comes again."""
 
+MOST_TOLD: Final = 300
+"""Events of one reading, some five minutes; who reads on comes in anew, if its key is still good.
+"""
+
 _RECONNECT_S: Final = 1.0
+_FULL_S: Final = 10.0
 _TOLD: Final = ("id", "pid", "state", "leases", "ordered", "stack", "group")
 """What of a worker is news; the rest of it changes all the time, and comes with the news."""
 
@@ -63,16 +68,26 @@ class Feed:
     def check_room(self) -> None:
         """Raise RateLimitedError where there are as many readers as there may be."""
         if len(self._readers) >= MOST_READERS:
-            raise RateLimitedError(f"{MOST_READERS} consoles read here already", retry_after=10)
+            raise RateLimitedError(
+                f"{MOST_READERS} consoles read here already", retry_after=_FULL_S
+            )
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """Yield what there is, then each second's event, until this reader is dropped."""
+        """Yield what there is, then each second's event, until this reader is dropped.
+
+        It ends at once where many others have come since there was room.
+        """
+        if len(self._readers) >= MOST_READERS:
+            yield sse.reconnect_after(_FULL_S)
+            return
         reader: Reader = asyncio.Queue(MOST_UNREAD)
         self._readers.add(reader)
         try:
             yield sse.reconnect_after(_RECONNECT_S) + self._point
             self._mark = None  # the next look tells the fleet, whether or not it has changed
-            while (chunk := await reader.get()) is not None:
+            for _ in range(MOST_TOLD):
+                if (chunk := await reader.get()) is None:
+                    return
                 yield chunk
         finally:
             self._readers.discard(reader)
