@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -120,7 +121,12 @@ def _holds_secret(name: str) -> bool:
 
 
 def _secrets_of_address(text: str) -> Iterator[str]:
-    """Return the login of an address, its password, and what its query says."""
+    """Return the login of an address, its password, and what its query says; each unquoted, too."""
+    for found in _told_of_address(text):
+        yield from (found, unquote(found))
+
+
+def _told_of_address(text: str) -> Iterator[str]:
     if (login := _LOGIN.search(text)) is not None:
         user, _, password = login[0].removesuffix("@").partition(":")
         yield from (password or user, login[0])

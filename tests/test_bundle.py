@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from forebay.bundle import LOG_TAIL_BYTES, BundleError, write_bundle
+from forebay.bundle_redaction import Redactor
 from forebay.config import Settings, load_settings
 from forebay.doctor import Finding, Verdict
 from forebay.ops.alerts.silences import Silence
@@ -128,6 +129,16 @@ def test_no_secret_and_no_prompt_is_in_any_part(
     (worker,) = json.loads(found["workers.json"])
     assert (worker["answered"], worker["process_lives"]) == (7, True)
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_password_is_hidden_as_it_is_written_in_an_address_and_as_it_is_meant(
+    tmp_path: Path,
+) -> None:
+    address = "http://u:p%40ss-w%2Ford@host:1/v1?token=t%3Dken-1"
+    settings = load_settings(data_dir=str(tmp_path))
+    redactor = Redactor(settings.model_copy(update={"upstream_url": address}))
+    for told in ("p%40ss-w%2Ford", "p@ss-w/ord", "t%3Dken-1", "t=ken-1"):
+        assert redactor.text(f"refused: {told}.") == "refused: (secret)."
 
 
 def test_a_bundle_is_bounded_however_long_the_logs_are(tmp_path: Path) -> None:
