@@ -51,6 +51,7 @@ from forebay.api.responses import routes as responses
 from forebay.api.review.book import PromptBook
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
+from forebay.api.slashes import install_slashes
 from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
@@ -105,6 +106,7 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(route.router)
     install_page(app)
     install_docs(app, install_openapi(app, services.gate))
+    install_slashes(app)
     # the last added is the outermost: the id is there for the log's line, the line counts even the
     # last resort's answer, browsers may read refusals too, and a body over the limit is an error of
     # the route that reads it, which only callers who may come in do

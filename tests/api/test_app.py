@@ -243,3 +243,22 @@ async def test_tenants_are_told_apart_only_where_wanted_and_only_so_many():
         for one in ("a", "b", "c", "other")
     ]
     assert values == [2, 1, None, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [("/healthz/", "/healthz"), ("/ui", "/ui/"), ("/v1/tasks/?limit=2", "/v1/tasks?limit=2")],
+)
+async def test_a_slash_too_many_leads_to_the_right_path_and_to_no_other_host(
+    door: Door, path: str, leads_to: str
+) -> None:
+    answer = await door.http.get(path, headers={"Host": "localhost"})
+    assert answer.status_code == 307
+    assert "//" not in answer.headers["Location"]
+    assert answer.url.join(answer.headers["Location"]).raw_path.decode() == leads_to
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/healthz//", "/v1/nothing/", "//healthz/"])
+async def test_what_no_slash_mends_is_no_route(door: Door, path: str) -> None:
+    answer = await door.http.get(door.url + path)
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
