@@ -229,6 +229,8 @@ class Client:
                     f"{self._root}: {type(error).__name__}: {error}"
                 )
                 fault.__cause__ = error
+            except httpx.RequestError as error:
+                raise UnexpectedReplyError(f"the reply cannot be read: {error}") from error
             else:
                 if reply.is_success:
                     return reply

@@ -60,6 +60,7 @@ class Following:
 
         Raises:
             RefusedError: the task is not known, or may not be read.
+            UnexpectedReplyError: the reply is none of ours.
             BusyError, UnreachableError: no event came for as long as there was patience.
         """
         while True:
@@ -89,6 +90,8 @@ class Following:
         except httpx.TransportError as error:
             yield UnreachableError(f"the stream broke off: {type(error).__name__}: {error}")
             return
+        except httpx.RequestError as error:
+            raise UnexpectedReplyError(f"the reply cannot be read: {error}") from error
         yield UnreachableError("the stream ended before the task did")
 
     async def _of_reply(self, reply: httpx.Response) -> AsyncGenerator[Event | ClientError]:

@@ -92,9 +92,9 @@ class Top:
                 if first:
                     await self.look()
                     first = False
+                # it ends now and then; a server that is away does not answer the next one
                 async for name, told in self._feed.stream():
                     self._see(name, told)
-                self._lose("the stream has ended")
             except AwayError as error:
                 self._lose(str(error))
             await asyncio.sleep(RETRY_S)

@@ -148,11 +148,15 @@ async def test_replies_of_others_are_told_as_what_they_are(odd) -> None:
     odd.answers["/v1/tasks/other"] = ok(b'{"id": 1}')
     odd.answers["/v1/tasks/far"] = page("404 Not Found", b'{"detail": "x"}')
     odd.answers["/v1/tasks/led"] = page("302 Found", Location="http://127.0.0.1:1/")
+    odd.answers["/v1/tasks/packed"] = page("200 OK", b"no gzip", Content_Encoding="gzip")
+    odd.answers["/v1/tasks/packed/events"] = page("404 Nothing", b"no", Content_Encoding="gzip")
     odd.answers["/v1/tasks?state=queued&limit=100"] = ok(b'{"data": 7}')
     async with Client(f"http://127.0.0.1:{odd.port}", patience_s=0) as client:
-        for name in ("none", "list", "other"):
+        for name in ("none", "list", "other", "packed"):
             with pytest.raises(UnexpectedReplyError):
                 await client.get(name)
+        with pytest.raises(UnexpectedReplyError):
+            _ = [event async for event in client.events("packed")]
         with pytest.raises(UnexpectedReplyError):
             _ = [task async for task in client.list()]
         with pytest.raises(NotFoundError) as far:
