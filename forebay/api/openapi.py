@@ -43,7 +43,7 @@ def install_openapi(app: FastAPI, gate: Gate) -> Callable[[], Awaitable[Schema]]
     """Have ``app`` describe itself at ``/openapi.json``: errors, and who may call.
 
     After all routes are there. Returns what has the description made, at the first call and on a
-    thread: it takes about a second, for which nobody else is to wait.
+    thread: on a busy machine it takes a second, for which nobody else is to wait.
     """
     plain = app.openapi
 
