@@ -1,6 +1,6 @@
 """Measures the door and the road behind it: ``make bench-door``.
 
-    python -m bench.door --json FILE [--only PART,PART] [--quick]
+    python -m bench.door --json FILE [--only PART,PART] [--quick] [--api-processes N]
 
 Every part's raw figures are written as they come. A part named by ``--only`` replaces that part in
 an existing FILE and leaves the others. ``docs/benchmarks.md`` says what each figure is.
@@ -39,13 +39,22 @@ PROGRAM: Program[DoorPlan] = Program(
 
 def main() -> None:
     """Measure what the command line asks for."""
-    options = PROGRAM.parser().parse_args()
+    parser = PROGRAM.parser()
+    doors = "of ours, at one port, in the part `predict`"
+    parser.add_argument("--api-processes", type=int, default=1, help=doors)
+    options = parser.parse_args()
     sizes = QUICK if options.quick else dataclasses.replace(DoorSizes(), rounds=options.rounds)
 
     def begin(work: Path, save: Save) -> DoorPlan:
         if "predict" in options.only:
             check_peer(options.peers_dir)
-        return DoorPlan(home=options.peers_dir, work=work, sizes=sizes, save=save)
+        return DoorPlan(
+            home=options.peers_dir,
+            work=work,
+            sizes=sizes,
+            save=save,
+            api_processes=options.api_processes,
+        )
 
     PROGRAM.measure(options, begin)
 

@@ -33,9 +33,10 @@ QUICK = DoorSizes(rounds=1, requests=20, photos=5, burst=20, overload_s=2.0, sin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorPlan(Plan):
-    """One run of the door's bench: how much is asked."""
+    """One run of the door's bench: how much is asked, and of how many processes of ours."""
 
     sizes: DoorSizes
+    api_processes: int = 1
 
     def checkpoint(self, name: str) -> Path:
         """Return the folder of the checkpoint ``tiny`` or ``small``."""

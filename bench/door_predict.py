@@ -7,11 +7,14 @@ one picture, as ``ab -p`` sends it, and once of pictures that differ. Then burst
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import uvloop
 
 from bench.door_load import about, at_once, closed, photo, predict_request
@@ -19,12 +22,13 @@ from bench.door_plan import DoorPlan
 from bench.peers import ROOT, PeerMissingError
 from bench.plan import Raw
 from bench.queue_server import QueueServer, queue_server
-from bench.servers import Recipe, RunningServer, running
+from bench.servers import Recipe, RunningServer, ServerError, running
 from scripts.running_stack import free_port
 
 CLIENTS = 50
 OURS, FLASK = "forebay", "flask"
 MOST_WAITING = 10**6
+OPEN_S = 120.0
 
 
 def predict(plan: DoorPlan, part: str) -> Raw:
@@ -35,7 +39,11 @@ def predict(plan: DoorPlan, part: str) -> Raw:
     same = [predict_request(photos[0], f"What is it? ({n})") for n in range(sizes.requests)]
     apart = [predict_request(one, f"What is it? ({n})") for n, one in enumerate(photos)]
     burst = [same[n % len(same)] for n in range(sizes.burst)]
-    raw: Raw = {"photo_bytes": len(photos[0]), "rounds": []}
+    raw: Raw = {
+        "photo_bytes": len(photos[0]),
+        "api_processes": plan.api_processes,
+        "rounds": [],
+    }
     for number in range(sizes.rounds):
         result: Raw = {}
         raw["rounds"].append(result)
@@ -87,14 +95,31 @@ def flask_python(home: Path) -> Path:
 def _door(plan: DoorPlan, name: str) -> Iterator[RunningServer]:
     folder = plan.folder(name)
     with queue_server(folder / "queue") as server:
-        recipe = _ours(folder, server) if name == OURS else _flask(plan.home, folder, server)
+        count = plan.api_processes
+        ours = name == OURS
+        recipe = _ours(folder, server, count) if ours else _flask(plan.home, folder, server)
         with running(recipe, folder / "logs") as door:
+            if ours:
+                _await_all(door, count)
             yield door
 
 
-def _ours(folder: Path, server: QueueServer) -> Recipe:
+def _await_all(door: RunningServer, count: int) -> None:
+    """Return when every API process at the port has said what it measures. Raises ServerError."""
+    until = time.monotonic() + OPEN_S
+    while time.monotonic() < until:
+        text = httpx.get(f"{door.url}/metrics", trust_env=False, timeout=OPEN_S).text
+        if len(set(re.findall(r'process="(api[^"]*)"', text))) >= count:
+            return
+        time.sleep(0.1)
+    raise ServerError(f"{count} API processes were not there after {OPEN_S:.0f} s")
+
+
+def _ours(folder: Path, server: QueueServer, count: int) -> Recipe:
     port = free_port()
     command = (sys.executable, "-m", "forebay", "api", "--port", str(port))
+    if count > 1:
+        command += ("--api-processes", str(count))
     environment = {
         "FOREBAY_QUEUE_URL": server.url("unix"),
         "FOREBAY_DATA_DIR": str(folder / "data"),

@@ -71,9 +71,11 @@ def table(whole: Raw) -> str:
 
 def _predict(raw: Raw) -> list[str]:
     """Return accepted requests a second, medians over the rounds, and what was not accepted."""
+    count = raw.get("api_processes", 1)
+    doors = "one API process" if count == 1 else f"{count} API processes"
     lines = [
-        f"`/predict`, accepted a second, medians of {len(raw['rounds'])} rounds; in brackets, "
-        "requests without a 200.",
+        f"`/predict` with {doors}, accepted a second, medians of {len(raw['rounds'])} rounds; in "
+        "brackets, requests without a 200.",
         "",
         "| Door | one picture | pictures apart | 50 at once | 1,000 at once |",
         "|---|---|---|---|---|",

@@ -30,6 +30,7 @@ from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_findings, print_health
 from forebay.config import Settings, SettingsError
 from forebay.core.errors import ForebayError
+from forebay.core.neighbours import Neighbours
 from forebay.demo import SamplesError
 from forebay.doctor import examine
 from forebay.engine.memory import EngineMemoryError
@@ -41,15 +42,17 @@ from forebay.models.errors import CheckpointError, QuantizationError
 from forebay.queue.errors import QueueSetupError
 from forebay.queue.groups import Group
 from forebay.top.feed import TopError
+from forebay.worker.child import STOP_MARGIN_S, ChildFailedError
 from forebay.worker.leash import end_with_parent
 from forebay.worker.ports import NoPortError, local_url
-from forebay.worker.supervisor import STOP_MARGIN_S, StackError
+from forebay.worker.supervisor import StackError
 
 EXPECTED_ERRORS = (
     AccessSetupError,
     AskError,
     BundleError,
     CheckpointError,
+    ChildFailedError,
     EngineMemoryError,
     ForebayError,
     LogFileError,
@@ -94,6 +97,7 @@ PlaygroundPort = Annotated[
 ConsolePort = Annotated[
     int | None, typer.Option(help="A second port, for the console; the next free one if taken.")
 ]
+ApiProcesses = Annotated[int | None, typer.Option(help="API processes at that port.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes.")]
 _KIND = {Group.STABLE: "worker", Group.CANARY: "canary"}
 """What a worker's name begins with, unless it is given one."""
@@ -110,6 +114,7 @@ def serve(
     port: Port = None,
     playground_port: PlaygroundPort = None,
     console_port: ConsolePort = None,
+    api_processes: ApiProcesses = None,
     workers: Workers = None,
     canary_model: Annotated[
         str | None, typer.Option(help="Checkpoint folder of one canary worker beside them.")
@@ -132,6 +137,7 @@ def serve(
             port=port,
             playground_port=playground_port,
             console_port=console_port,
+            api_processes=api_processes,
             workers=workers,
             canary_model=canary_model,
             canary_quantization=canary_quantization,
@@ -145,19 +151,30 @@ def serve(
 def api(
     host: Host = None,
     port: Port = None,
+    api_processes: ApiProcesses = None,
     queue_url: QueueUrl = None,
     sets: Sets = None,
     supervised: Supervised = False,
+    name: Annotated[str, typer.Option(hidden=True)] = "api",
     listen_fd: Annotated[list[int] | None, typer.Option(hidden=True)] = None,
+    counts_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    row: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Run the API alone; needs a queue_url and a worker elsewhere."""
-    settings = settings_of(sets, host=host, port=port, queue_url=queue_url)
+    settings = settings_of(
+        sets, host=host, port=port, api_processes=api_processes, queue_url=queue_url
+    )
     if settings.queue_url is None:
         raise SettingsError("queue_url is not set: an API alone needs the queue that it fills")
     _leash(settings, supervised)
+    if settings.api_processes > 1 and not listen_fd:
+        cli_stack.serve_doors(settings)
+        return
+    rows = 1 if counts_fd is None else settings.api_processes
+    neighbours = Neighbours(counts_fd, row, rows)
     from forebay.api import serve as door  # noqa: PLC0415 - other commands need no web server
 
-    door.run(settings, listen_fds=listen_fd or ())
+    door.run(settings, listen_fds=listen_fd or (), name=name, neighbours=neighbours)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from forebay.doctor import check_model
 from forebay.findings import Verdict
 from forebay.logs import configure_logs
 from forebay.ops.worker_status import WorkerStatus
+from forebay.worker.doors import run_doors
 from forebay.worker.ports import local_url
 from forebay.worker.signals import StopSignal
 from forebay.worker.supervisor import Stack, StackError, StopRequestedError
@@ -51,13 +52,7 @@ async def running_stack(settings: Settings, log_dir: Path | None) -> AsyncIterat
 
 def serve(settings: Settings) -> None:
     """Run the stack until Ctrl-C or SIGTERM."""
-    settings.check_door()
-    configure_logs(
-        "supervisor",
-        level=settings.log_level,
-        form=settings.log_format,
-        file=settings.log_file_terms(),
-    )
+    _log_as_supervisor(settings)
 
     async def main() -> None:
         async with running_stack(settings, None) as stack:
@@ -65,6 +60,32 @@ def serve(settings: Settings) -> None:
             await stack.guard(asyncio.Event().wait())
 
     _run_until_stopped(main())
+
+
+def serve_doors(settings: Settings) -> None:
+    """Run several API processes at one port, without the rest, until Ctrl-C or SIGTERM.
+
+    Raises:
+        ChildFailedError: one of them ended again and again before it was ever ready.
+        NoPortError: the port is taken.
+    """
+    _log_as_supervisor(settings)
+
+    async def main() -> None:
+        with StopSignal().listening() as stop:
+            await run_doors(settings, stop)
+
+    asyncio.run(main())
+
+
+def _log_as_supervisor(settings: Settings) -> None:
+    settings.check_door()
+    configure_logs(
+        "supervisor",
+        level=settings.log_level,
+        form=settings.log_format,
+        file=settings.log_file_terms(),
+    )
 
 
 def run_demo(

@@ -219,9 +219,9 @@ class Settings(
     max_inflight_bytes: int = Field(
         2**30,
         ge=1024,
-        description="Bytes of bodies, of every copy of them and of fetched pictures that an API "
-        "process holds at once; at least `max_body_bytes`. More requests are refused for the "
-        "moment. A body of JSON counts four times, a form's file once or twice.",
+        description="Bytes of bodies, of every copy of them and of fetched pictures that the API "
+        "holds at once; at least `max_body_bytes`. More requests are refused for the moment. A "
+        "body of JSON counts four times, a form's file once or twice.",
     )
     max_file_bytes: int = Field(
         100 * 2**20, ge=1024, description="Largest file of requests that may be uploaded."
@@ -237,7 +237,13 @@ class Settings(
     max_images: int = Field(16, ge=1, description="Pictures in one request.")
     image_side: int = Field(1024, ge=28, description="Longest side of a stored picture.")
     image_quality: int = Field(85, ge=1, le=100, description="JPEG quality of a stored picture.")
-    image_processes: int = Field(2, ge=1, le=64, description="Processes that decode pictures.")
+    image_processes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Processes that decode pictures, shared out among the API's own, each of "
+        "which has one at least.",
+    )
     max_tokens_default: int = Field(256, ge=1, description="Answer tokens when none are asked.")
     max_tokens_limit: int = Field(2048, ge=1, description="Most answer tokens one may ask.")
     max_choices: int = Field(8, ge=1, le=128, description="Most answers (`n`) one may ask.")
@@ -287,7 +293,10 @@ class Settings(
         15.0, gt=0, le=120, description="How long a receiver has to take a webhook."
     )
     webhook_concurrency: int = Field(
-        32, ge=1, le=1024, description="Webhooks that an API process delivers at once."
+        32,
+        ge=1,
+        le=1024,
+        description="Webhooks that the API delivers at once, shared out among its processes.",
     )
     webhook_host_concurrency: int = Field(
         4, ge=1, le=1024, description="Of these, to one receiver."

@@ -9,8 +9,16 @@ from pydantic_settings import BaseSettings
 class ConnectionSettings(BaseSettings):
     """What a client may take of the door before and after it has a request."""
 
+    api_processes: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="API processes at one port. Bounds of the API hold for all of them together.",
+    )
     max_connections: int = Field(
-        8192, ge=1, description="Connections that an API process holds open; more are refused."
+        8192,
+        ge=1,
+        description="Connections that the API holds open; more are refused.",
     )
     address_connections: int = Field(
         2048,

@@ -32,10 +32,16 @@ class FetchSettings(BaseSettings):
     )
     fetch_max_bytes: int = Field(10 * 2**20, ge=1024, description="Largest picture fetched.")
     fetch_concurrency: int = Field(
-        32, ge=1, le=1024, description="Pictures that an API process fetches at once."
+        32,
+        ge=1,
+        le=1024,
+        description="Pictures that the API fetches at once, shared out among its processes.",
     )
     fetch_cache_bytes: int = Field(
-        64 * 2**20, ge=0, description="Fetched pictures that an API process keeps; 0: none."
+        64 * 2**20,
+        ge=0,
+        description="Bytes of fetched pictures that the API keeps, shared "
+        "out among its processes; 0: none.",
     )
     fetch_cache_s: float = Field(
         60.0, ge=0, le=3600, description="How long one is taken without asking whether it changed."

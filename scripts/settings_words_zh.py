@@ -59,7 +59,7 @@ WORDS_ZH = {
     "s3_secret_access_key_file": "保存该密钥的文件。",
     "max_body_bytes": "请求体的最大字节数。",
     "body_timeout_s": "请求体全部到达的最长时间。",
-    "max_inflight_bytes": "一个 API 进程同时持有的请求体、其各个副本和已获取图片的总字节数，"
+    "max_inflight_bytes": "API 同时持有的请求体、其各个副本和已获取图片的总字节数，"
     "不小于 `max_body_bytes`；超出时暂时拒绝新请求。"
     "JSON 请求体按四倍计算，表单中的文件按一倍或两倍计算。",
     "prompts_dir": "提示词模板(`*.toml`)所在的文件夹，启动时读取；"
@@ -70,8 +70,8 @@ WORDS_ZH = {
     "fetch_ports": "允许获取图片的端口，用逗号分隔。",
     "fetch_timeout_s": "获取一张图片的总时限。",
     "fetch_max_bytes": "获取的图片的最大字节数。",
-    "fetch_concurrency": "一个 API 进程同时获取的图片数。",
-    "fetch_cache_bytes": "一个 API 进程缓存的已获取图片的总字节数；0 表示不缓存。",
+    "fetch_concurrency": "API 同时获取的图片数，由其各进程均分。",
+    "fetch_cache_bytes": "API 缓存的已获取图片的总字节数，由其各进程均分；0 表示不缓存。",
     "fetch_cache_s": "缓存的图片在多长时间内不再询问是否有变化。",
     "max_file_bytes": "可上传的请求文件的最大字节数。",
     "files_bytes": "上传的文件和批处理输出最多占用的字节数。",
@@ -81,7 +81,7 @@ WORDS_ZH = {
     "max_images": "一次请求最多包含的图片数。",
     "image_side": "保存的图片的最长边。",
     "image_quality": "保存的图片的 JPEG 质量。",
-    "image_processes": "解码图片的进程数。",
+    "image_processes": "解码图片的进程数，由 API 的各进程均分，每个至少有一个。",
     "max_tokens_default": "未指定时回答的最大词元数。",
     "max_choices": "一次请求可以要求的最大回答数(`n`)。",
     "max_tokens_limit": "一次请求可以要求的最大词元数。",
@@ -100,7 +100,7 @@ WORDS_ZH = {
     "webhook_ports": "webhook 可以访问的端口，用逗号分隔。",
     "webhook_tries": "投递一个 webhook 的尝试次数；8 次约一天。",
     "webhook_timeout_s": "接收方接收一个 webhook 的最长时间。",
-    "webhook_concurrency": "每个 API 进程同时投递的 webhook 数。",
+    "webhook_concurrency": "API 同时投递的 webhook 数，由其各进程均分。",
     "webhook_host_concurrency": "其中同时投递给同一接收方的数量。",
     "stall_s": "有任务时引擎停滞不前、或工作进程没有动静的最长时间，"
     "超过后替换该进程。每算完一层都算有进展。",
@@ -142,7 +142,8 @@ WORDS_ZH = {
     "allow_metrics": "可以读取 `/metrics` 的网络；留空则不限。",
     "cors_origins": "可以从浏览器调用的其他网页来源；`*` 表示任何来源。",
     "cors_credentials": "浏览器可以随之发送 cookie 等凭据；不能与 `*` 同用。",
-    "max_connections": "一个 API 进程保持打开的连接数；超出的连接被拒绝。",
+    "api_processes": "同一端口上的 API 进程数。API 的各项限额对它们合计生效。",
+    "max_connections": "API 保持打开的连接数；超出的连接被拒绝。",
     "address_connections": "其中来自同一地址（IPv6 为同一 /64）的连接数；"
     "trusted_proxies 不受此限。",
     "keep_alive_s": "连接等待下一个请求的时长；应长于代理自身的时长。",

@@ -6,16 +6,31 @@ from types import TracebackType
 from typing import Self
 
 from forebay.core.errors import DoorFullError
+from forebay.core.neighbours import HELD_BYTES, Neighbours
 
 _RETRY_AFTER_S = 1.0
 
 
 class HeldBytes:
-    """A bound over all requests of this process together. ``most``: bytes; 0 is no bound."""
+    """A bound over all requests together, of this process and of its ``neighbours``.
 
-    def __init__(self, most: int = 0) -> None:
+    ``most``: bytes; 0 is no bound. ``now``: those of this process.
+    """
+
+    def __init__(self, most: int = 0, neighbours: Neighbours | None = None) -> None:
         self.most = most
         self.now = 0
+        self._neighbours = neighbours or Neighbours()
+
+    @property
+    def in_all(self) -> int:
+        """Bytes that all requests hold, the neighbours' too."""
+        return self.now + self._neighbours.others(HELD_BYTES)
+
+    def change(self, size: int) -> None:
+        """Count so many bytes more, or less."""
+        self.now += size
+        self._neighbours.add(HELD_BYTES, size)
 
     def hold(self) -> Hold:
         """Return one request's share, empty at first."""
@@ -36,7 +51,7 @@ class Hold:
             DoorFullError: all requests together would hold more than they may.
         """
         self.check(size)
-        self._held.now += max(0, size - self.bytes)
+        self._held.change(max(0, size - self.bytes))
         self.bytes = max(size, self.bytes)
 
     def grow_by_copies(self, size: int) -> None:
@@ -51,10 +66,10 @@ class Hold:
     def check(self, size: int) -> None:
         """Raise DoorFullError where ``grow_to`` would; nothing is held."""
         held, more = self._held, size - self.bytes
-        if more > 0 and held.most and held.now + more > held.most:
+        if more > 0 and held.most and held.in_all + more > held.most:
             raise DoorFullError(
-                f"requests hold {held.now} bytes at present, {more} more would pass the limit of "
-                f"{held.most}",
+                f"requests hold {held.in_all} bytes at present, {more} more would pass the limit "
+                f"of {held.most}",
                 retry_after=_RETRY_AFTER_S,
             )
 
@@ -62,7 +77,7 @@ class Hold:
         """Give back what is over ``size`` bytes."""
         less = max(0, self.bytes - size)
         self.bytes -= less
-        self._held.now -= less
+        self._held.change(-less)
 
     def __enter__(self) -> Self:
         """Begin."""

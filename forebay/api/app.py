@@ -51,12 +51,14 @@ from forebay.api.responses import routes as responses
 from forebay.api.review.book import PromptBook
 from forebay.api.route_docs import install_docs
 from forebay.api.services import DoorSettings, Services
+from forebay.api.shares import own_share
 from forebay.api.slashes import install_slashes
 from forebay.api.webhooks.composition import webhook_dispatcher, webhook_lease_s, webhook_reach
 from forebay.api.webhooks.door import WebhookDoor
 from forebay.api.workers_gauge import WorkersGauge
 from forebay.config import Settings
 from forebay.core.image_grid import GridRules
+from forebay.core.neighbours import Neighbours
 from forebay.logs import set_level
 from forebay.ops.log_level import LevelFollower, LogLevels
 from forebay.ops.metrics import SHARED, Metrics
@@ -129,8 +131,13 @@ def create_app(services: Services) -> FastAPI:
 
 
 @asynccontextmanager
-async def build(settings: Settings) -> AsyncIterator[FastAPI]:
+async def build(
+    settings: Settings, name: str = "api", neighbours: Neighbours | None = None
+) -> AsyncIterator[FastAPI]:
     """Compose the application from ``settings``, with everything it needs running.
+
+    ``name``: of this process, and of no other at its port of this machine. ``neighbours``: the
+    others there.
 
     Raises:
         ProfileError: the model's folder cannot be read.
@@ -143,6 +150,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
     if settings.queue_url is None:
         raise ValueError("the API needs queue_url: the queue that it fills")
     settings.check_door()
+    own = own_share(settings)
     profile = model_profile(settings)
     prompts = PromptBook.from_folder(settings.prompts_folder)
     # stopped in the reverse order: no decoder outlives the app, no reader its connection
@@ -162,18 +170,18 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         claims = PlacedClaims(opened.places)
         if isinstance(blobs, S3Blobs):
             await blobs.verify()
-        decoders = DecoderPool(PoolLimits(processes=settings.image_processes))
+        decoders = DecoderPool(PoolLimits(processes=own.image_processes))
         await stack.enter_async_context(decoders)
         if isinstance(blobs, FolderBlobs | S3Blobs):  # in the queue's server they expire
             first = opened.places[0]
             sweeping = keep_swept(blobs, claims, first.redis, Keys(first.name), settings.blob_ttl_s)
             stack.callback(asyncio.create_task(sweeping).cancel)
         metrics = Metrics(profile.name, settings.metrics_tenants)
-        process = f"api-{platform.node()}-{settings.port}"
+        process = f"{name}-{platform.node()}-{settings.port}"
         spans = await stack.enter_async_context(telemetry(settings.telemetry(), metrics, process))
         board = MetricsBoard(opened.access, settings.queue_name, metrics.registry, process, SHARED)
         await stack.enter_async_context(board)
-        held = HeldBytes(settings.max_inflight_bytes)
+        held = HeldBytes(settings.max_inflight_bytes, neighbours)
         hooks = [
             RedisWebhooks(one.redis, one.name, one.limits, lease_s=webhook_lease_s(settings))
             for one in opened.places
@@ -187,7 +195,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         secrets = settings.webhook_secrets()
         if secrets:
-            await stack.enter_async_context(webhook_dispatcher(settings, secrets, hooks, metrics))
+            await stack.enter_async_context(webhook_dispatcher(own, secrets, hooks, metrics))
         log_levels = LogLevels(opened.access, settings.queue_name)
         following = LevelFollower(log_levels, settings.log_level, set_level)
         await stack.enter_async_context(following)
@@ -226,7 +234,7 @@ async def build(settings: Settings) -> AsyncIterator[FastAPI]:
             webhooks=WebhookDoor(webhook_reach(settings) if secrets else None),
             webhook_log=PartitionedWebhookLog(hooks) if len(hooks) > 1 else hooks[0],
             held=held,
-            fetcher=picture_fetcher(settings, held) if settings.fetch_urls else None,
+            fetcher=picture_fetcher(own, held) if settings.fetch_urls else None,
             prompts=prompts,
             files=desk.files,
             batches=desk,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import resource
 import signal
 import socket
@@ -21,6 +22,7 @@ from forebay.api.connections.protocol import (
     bounded_protocol,
 )
 from forebay.config import Settings
+from forebay.core.neighbours import Neighbours
 from forebay.logs import configure_logs
 from forebay.ops.metrics import Metrics
 
@@ -36,27 +38,39 @@ _OTHER_FILES = 256
 """Open files beside connections: the queue's server, pictures, decoders, logs."""
 
 
-def run(settings: Settings, *, listen_fds: Sequence[int] = ()) -> None:
+def run(
+    settings: Settings,
+    *,
+    listen_fds: Sequence[int] = (),
+    name: str = "api",
+    neighbours: Neighbours | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests end within ``settings.drain_s``.
 
     ``listen_fds``: listening sockets that the parent holds open across restarts, so that clients
-    meet a pause instead of a refusal; of the settings' port and of every page's own.
+    meet a pause instead of a refusal; of the settings' port and of every page's own. ``name``: of
+    this process, and of no other at that port. ``neighbours``: the others there, with whom it
+    counts.
     """
     configure_logs(
-        "api",
+        name,
         level=settings.log_level,
         form=settings.log_format,
         file=settings.log_file_terms(),
     )
+    for one in listen_fds:
+        os.set_inheritable(one, False)  # for this process: a decoder has no business with it
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the supervisor's, before it ends what does not answer
     # a request takes two thirds of the processor time that it takes on asyncio's own loop
-    uvloop.run(_serve(settings, listen_fds))
+    uvloop.run(_serve(settings, listen_fds, name, neighbours or Neighbours()))
 
 
-async def _serve(settings: Settings, listen_fds: Sequence[int]) -> None:
+async def _serve(
+    settings: Settings, listen_fds: Sequence[int], name: str, neighbours: Neighbours
+) -> None:
     sockets = [socket.socket(fileno=fd) for fd in listen_fds] or _sockets_of_pages(settings)
-    async with build(settings) as app:
+    async with build(settings, name, neighbours) as app:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -70,7 +84,7 @@ async def _serve(settings: Settings, listen_fds: Sequence[int]) -> None:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # who may say where a client is: trusted_proxies
-                http=protocol_of(settings, app.state.services.metrics),
+                http=protocol_of(settings, app.state.services.metrics, neighbours),
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
@@ -99,7 +113,9 @@ def _sockets_of_pages(settings: Settings) -> list[socket.socket] | None:
     ]
 
 
-def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
+def protocol_of(
+    settings: Settings, metrics: Metrics, neighbours: Neighbours | None = None
+) -> type[BoundedProtocol]:
     """Return what reads and writes the server's connections."""
     bounds = ConnectionBounds(
         header_s=settings.header_timeout_s,
@@ -110,7 +126,9 @@ def protocol_of(settings: Settings, metrics: Metrics) -> type[BoundedProtocol]:
         connections_of_one=settings.address_connections,
         proxies=read_networks(settings.trusted_proxies),
     )
-    return bounded_protocol(bounds, lambda error: metrics.refused.labels(error.code).inc())
+    return bounded_protocol(
+        bounds, lambda error: metrics.refused.labels(error.code).inc(), neighbours
+    )
 
 
 def room_for(connections: int) -> int:

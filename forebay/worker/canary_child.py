@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings
-from forebay.worker.child import Child, ChildSpec, RestartPolicy
+from forebay.config import Settings
+from forebay.worker.child import Child, ChildSpec, RestartPolicy, environment_of
 
 
 def canary_child(
@@ -23,11 +22,5 @@ def canary_child(
     """
     name = f"canary-{stack}"
     command = ("worker", "--supervised", "--name", name)
-    spec = ChildSpec(name, command, variables_of(settings.of_canary()), log_file(name))
+    spec = ChildSpec(name, command, environment_of(settings.of_canary()), log_file(name))
     return Child(spec, RestartPolicy(tries_to_start=sys.maxsize), on_death)
-
-
-def variables_of(settings: Settings) -> dict[str, str]:
-    """Return a child's variables: these settings whole, so no file is read again."""
-    others = {key: val for key, val in os.environ.items() if not key.startswith(ENV_PREFIX)}
-    return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}

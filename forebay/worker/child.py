@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,11 +14,15 @@ from typing import IO, Final
 
 import structlog
 
+from forebay.config import CONFIG_VARIABLE, ENV_PREFIX, Settings
 from forebay.worker.signals import LEISURE
 
 log = structlog.get_logger("forebay.supervisor")
 
 LOG_LIMIT_BYTES: Final = 10 * 2**20
+
+STOP_MARGIN_S: Final = 5.0
+"""What a child gets beyond the drain's own deadline before it is killed."""
 
 LAST_WORDS_S: Final = 0.5
 """What a process that hangs has to log where."""
@@ -53,6 +58,12 @@ class RestartPolicy:
     longest_s: float = 15.0
     healthy_s: float = 30.0
     tries_to_start: int = 3
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return a child's variables: its settings whole, so that no file is read again."""
+    others = {key: val for key, val in os.environ.items() if not key.startswith(ENV_PREFIX)}
+    return {**others, **settings.to_environment(), CONFIG_VARIABLE: ""}
 
 
 class ChildFailedError(Exception):

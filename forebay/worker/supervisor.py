@@ -1,4 +1,4 @@
-"""The process tree of ``forebay serve``: queue server, API, workers.
+"""The process tree of ``forebay serve``: queue server, API processes, workers.
 
 Started in that order, each restarted when it dies, stopped from the door inwards: the API first,
 so that nothing new is accepted; then the workers, which finish or give back what they hold; the
@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-import httpx
 import structlog
 
 from forebay.config import Settings, SettingsError
@@ -29,10 +28,10 @@ from forebay.queue.fleet import Fleet
 from forebay.queue.opening import OpenQueue, open_queue
 from forebay.queue.replacements import RedisReplacements
 from forebay.worker import ports
-from forebay.worker.canary_child import canary_child, variables_of
-from forebay.worker.child import Child, ChildSpec
+from forebay.worker.canary_child import canary_child
+from forebay.worker.child import STOP_MARGIN_S, Child, ChildSpec, environment_of
 from forebay.worker.crew import Crew
-from forebay.worker.door_watch import end_when_deaf
+from forebay.worker.doors import Doors
 from forebay.worker.fleet_stack import FleetStack
 from forebay.worker.queue_server import QueueServer
 from forebay.worker.recycling import Recycler, recycling_terms
@@ -44,9 +43,6 @@ T = TypeVar("T")
 
 START_LIMIT_S: Final = 900.0
 """A large checkpoint on a slow disk takes minutes; longer than this is a failure."""
-
-STOP_MARGIN_S: Final = 5.0
-"""What a child gets beyond the drain's own deadline before it is killed."""
 
 
 class StackError(Exception):
@@ -82,7 +78,7 @@ class Stack:
         self._monitors: list[asyncio.Task[None]] = []
         self.port = settings.port
         self._page_ports: dict[str, int] = {}
-        self.api: Child | None = None
+        self._doors: Doors | None = None
         self.canary: Child | None = None
         self._crew: Crew | None = None
 
@@ -176,7 +172,7 @@ class Stack:
         self._monitors.append(asyncio.create_task(self._queue.keep_alive()))
         self._monitors.append(asyncio.create_task(_give_signs(settings.run_dir)))
         self._report("queue ready")
-        environment = self._environment()
+        environment = environment_of(self._settings_of_children())
         await self._start_workers(environment)
         if settings.canary_model:
             await self._start_canary()
@@ -186,17 +182,11 @@ class Stack:
         if terms.rules.any:
             care = Recycler(lambda: self.workers, settings.run_dir, self._open_queue, terms)
             self._monitors.append(asyncio.create_task(care.run()))
-        listening = tuple(listener.fileno() for listener in self._listeners)
-        self.api = Child(
-            ChildSpec(
-                "api",
-                ("api", "--supervised", *(f"--listen-fd={fd}" for fd in listening)),
-                environment,
-                self._log_file("api"),
-                pass_fds=listening,
-            )
+        self._doors = Doors(
+            settings.api_processes, self._listeners, self.url, environment, self._log_file
         )
-        await self._run(self.api)
+        await self._doors.start()
+        self._monitors.extend(self._doors.keeping())
 
     def _listen(self, wanted: int) -> int:
         """Take a port, or the next free one, for the API; return which."""
@@ -252,9 +242,6 @@ class Stack:
         await child.start()
         self._monitors.append(asyncio.create_task(child.keep_alive()))
 
-    def _environment(self) -> dict[str, str]:
-        return variables_of(self._settings_of_children())
-
     def _settings_of_children(self) -> Settings:
         found = {"queue_url": self._queue.url, "port": self.port, **self._page_ports}
         return self._settings.model_copy(update=found)
@@ -295,14 +282,8 @@ class Stack:
             yield opened
 
     async def _door_open(self) -> None:
-        assert self.api is not None
-        async with httpx.AsyncClient(base_url=self.url, timeout=2.0, trust_env=False) as client:
-            while True:
-                if await _answers(client, "/healthz"):
-                    break
-                await asyncio.sleep(0.1)
-        self.api.ready = True
-        self._monitors.append(asyncio.create_task(end_when_deaf(self.api, self.url)))
+        assert self._doors is not None
+        await self._doors.opened()
         self._report("door open")
 
     async def _loaded(self, worker: Child) -> Phase:
@@ -330,8 +311,8 @@ class Stack:
         grace_s = self._settings.drain_s + STOP_MARGIN_S
         for listener in self._listeners:
             listener.close()
-        if self.api is not None:
-            await self.api.stop(grace_s, hurry)
+        if self._doors is not None:
+            await self._doors.stop(grace_s, hurry)
             self._report("door closed")
         if self._crew is not None:
             ends = [self._crew.close(self._dismiss)]
@@ -352,13 +333,6 @@ async def _give_signs(folder: Path) -> None:
     while True:
         give_sign(folder)
         await asyncio.sleep(BEAT_S)
-
-
-async def _answers(client: httpx.AsyncClient, path: str) -> bool:
-    try:
-        return (await client.get(path)).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 def _stack_id(settings: Settings) -> str:

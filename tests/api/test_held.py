@@ -20,6 +20,7 @@ from forebay.api.question import QuestionForm, read_question
 from forebay.api.services import DoorSettings
 from forebay.api.task_form import read_task
 from forebay.core.errors import DoorFullError
+from forebay.core.neighbours import Neighbours, shared_counts
 from tests.hostile.attack import post_parts
 
 MIB = 2**20
@@ -129,6 +130,20 @@ async def test_a_body_that_is_the_picture_counts_once_and_while_it_is_joined_twi
     assert peak <= counted * SLACK
     assert counted == 2 * size
     assert kept <= size * SLACK
+
+
+def test_the_bytes_that_a_neighbour_holds_count_too() -> None:
+    with shared_counts(2) as file:
+        here, there = (HeldBytes(1000, Neighbours(file.fileno(), row, 2)) for row in range(2))
+        with there.hold() as other, here.hold() as own:
+            other.grow_to(600)
+            with pytest.raises(DoorFullError, match="hold 600 bytes at present, 500 more"):
+                own.grow_to(500)
+            own.grow_to(400)
+            assert (here.now, here.in_all, there.in_all) == (400, 1000, 1000)
+            other.shrink_to(100)
+            own.grow_to(900)
+        assert (here.in_all, there.in_all) == (0, 0)
 
 
 def test_one_alone_is_let_in_whatever_it_takes_and_beside_others_it_is_not() -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from forebay.core.errors import DoorFullError, ForebayError, TooManyConnectionsError
+from forebay.core.neighbours import CONNECTIONS, Neighbours
 
 _RETRY_AFTER_S: Final = 1.0
 _HOME_BYTES: Final = 8
@@ -27,31 +28,43 @@ class Crowd:
     """The connections of one process. ``most``: in all; ``most_of_one``: of one address.
 
     ``proxies``: networks of those who speak for many clients, and are bounded in all only.
+    ``neighbours``: processes at the same port, whose connections count, too.
     """
 
-    def __init__(self, most: int, most_of_one: int, proxies: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        most: int,
+        most_of_one: int,
+        proxies: Sequence[Network] = (),
+        neighbours: Neighbours | None = None,
+    ) -> None:
         self._most = most
         self._most_of_one = most_of_one
         self._proxies = tuple(proxies)
         self._now = 0
         self._of: Counter[str] = Counter()
+        self._neighbours = neighbours or Neighbours()
 
     @property
     def now(self) -> int:
-        """Connections at present, refused ones that still read why included."""
+        """Connections of this process at present, refused ones that still read why included."""
         return self._now
+
+    @property
+    def in_all(self) -> int:
+        """Those of the neighbours, too."""
+        return self._now + self._neighbours.others(CONNECTIONS)
 
     def enter(self, address: str) -> ForebayError | None:
         """Count a connection, to ``leave`` at its end even if refused; return why it is."""
         home = home_of(address)
-        self._now += 1
-        self._of[home] += 1
+        self._count(home, 1)
         if self._over(home) > 0:
             return TooManyConnectionsError(
                 f"your address has {self._most_of_one} connections open, which is the limit",
                 retry_after=_RETRY_AFTER_S,
             )
-        if self._now > self._most:
+        if self.in_all > self._most:
             return DoorFullError(
                 f"{self._most} connections are open, which is the limit", retry_after=_RETRY_AFTER_S
             )
@@ -59,10 +72,11 @@ class Crowd:
 
     def crushed(self, address: str) -> bool:
         """Whether there is no room even to tell one of ``address`` that there is none."""
-        return max(self._over(home_of(address)), self._now - self._most) > _TOLD
+        return max(self._over(home_of(address)), self.in_all - self._most) > _TOLD
 
     def _over(self, home: str) -> int:
-        over = self._of[home] - self._most_of_one
+        elsewhere = self._neighbours.others(self._neighbours.place_of(home))
+        over = self._of[home] + elsewhere - self._most_of_one
         return over if over > 0 and not self._is_proxy(home) else 0
 
     def _is_proxy(self, home: str) -> bool:
@@ -76,10 +90,15 @@ class Crowd:
     def leave(self, address: str) -> None:
         """Count a connection's end."""
         home = home_of(address)
-        self._now -= 1
-        self._of[home] -= 1
+        self._count(home, -1)
         if not self._of[home]:
             del self._of[home]
+
+    def _count(self, home: str, change: int) -> None:
+        self._now += change
+        self._of[home] += change
+        self._neighbours.add(CONNECTIONS, change)
+        self._neighbours.add(self._neighbours.place_of(home), change)
 
 
 @lru_cache(_MOST_HOMES)

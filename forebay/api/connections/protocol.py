@@ -28,6 +28,7 @@ from forebay.core.errors import (
     HeadersTooSlowError,
     InvalidRequestError,
 )
+from forebay.core.neighbours import Neighbours
 
 LEAST_BYTES_A_SECOND: Final = 2**12
 """A body that comes faster than this is left to the application, which knows what it may take."""
@@ -285,12 +286,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(
-    bounds: ConnectionBounds, tell: Callable[[ForebayError], None]
+    bounds: ConnectionBounds,
+    tell: Callable[[ForebayError], None],
+    neighbours: Neighbours | None = None,
 ) -> type[BoundedProtocol]:
-    """Return the class for one server: its connections are counted together."""
+    """Return the class for one server: its connections are counted together, and neighbours'."""
     members = {
         "bounds": bounds,
-        "crowd": Crowd(bounds.connections, bounds.connections_of_one, bounds.proxies),
+        "crowd": Crowd(bounds.connections, bounds.connections_of_one, bounds.proxies, neighbours),
         "tell": staticmethod(tell),
     }
     return type("ServerProtocol", (BoundedProtocol,), members)

@@ -35,7 +35,7 @@ async def limits(services: ServicesOf, caller: AdminOf) -> Response:
                 "oldest_s": depth.oldest_s,
                 "tokens_per_s": depth.tokens_per_s,
                 "drained": depth.drained,
-                "inflight_bytes": services.held.now,
+                "inflight_bytes": services.held.in_all,
             },
             "tenants": [{"tenant": name, **asdict(load)} for name, load in busiest],
         }

@@ -21,6 +21,7 @@ from forebay.api.connections.crowd import Crowd, home_of
 from forebay.api.connections.joined import JoinedWrites
 from forebay.api.connections.protocol import ConnectionBounds, bounded_protocol
 from forebay.core.errors import ForebayError
+from forebay.core.neighbours import Neighbours, shared_counts
 from tests.api.door import eventually
 
 BOUNDS = ConnectionBounds(
@@ -276,6 +277,27 @@ def test_a_crowd_counts_right(events: list[tuple[bool, str]]) -> None:
             inside.remove(address)
             crowd.leave(address)
         assert crowd.now == len(inside)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.sampled_from("abc")), max_size=60))
+def test_crowds_of_two_processes_are_bounded_together(events: list[tuple[bool, int, str]]) -> None:
+    with shared_counts(2) as file:
+        crowds = [
+            Crowd(most=5, most_of_one=3, neighbours=Neighbours(file.fileno(), row, 2))
+            for row in range(2)
+        ]
+        inside: list[tuple[int, str]] = []
+        for comes, row, address in events:
+            if comes:
+                inside.append((row, address))
+                fault = crowds[row].enter(address)
+                too_many = sum(one == address for _, one in inside) > 3
+                assert (fault is None) == (not too_many and len(inside) <= 5)
+                assert fault is None or (fault.code == "too_many_connections") == too_many
+            elif (row, address) in inside:
+                inside.remove((row, address))
+                crowds[row].leave(address)
+            assert [one.in_all for one in crowds] == [len(inside)] * 2
 
 
 @pytest.mark.parametrize(
