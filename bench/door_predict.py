@@ -117,9 +117,8 @@ def _await_all(door: RunningServer, count: int) -> None:
 
 def _ours(folder: Path, server: QueueServer, count: int) -> Recipe:
     port = free_port()
-    command = (sys.executable, "-m", "forebay", "api", "--port", str(port))
-    if count > 1:
-        command += ("--api-processes", str(count))
+    options = ("--port", str(port), "--set", f"api_processes={count}")
+    command = (sys.executable, "-m", "forebay", "api", *options)
     environment = {
         "FOREBAY_QUEUE_URL": server.url("unix"),
         "FOREBAY_DATA_DIR": str(folder / "data"),

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -180,3 +181,40 @@ async def test_of_two_one_that_hangs_is_replaced_and_the_other_left_alone(
         assert first.pid == other
         assert second.exit_code == -signal.SIGKILL
         assert await port.states() == {"pending"}
+
+
+async def test_the_command_of_the_api_alone_runs_two_and_ends_them_in_order(
+    valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    with ports.listen("127.0.0.1", 0, tries=1) as listener:
+        port = ports.port_of(listener)
+    command = [sys.executable, "-m", "forebay", "api", "--port", str(port), "--api-processes", "2"]
+    sets = {
+        "FOREBAY_QUEUE_URL": valkey.url,
+        "FOREBAY_DATA_DIR": str(tmp_path / "data"),
+        "FOREBAY_DRAIN_S": "2",
+    }
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stderr=output,
+            env={**os.environ, **sets},
+        )
+    try:
+        await until(lambda: log.read_text().count("api_listening") == 2, "two that listen")
+        doors = psutil.Process(process.pid).children()
+        second = await asyncio.create_subprocess_exec(
+            *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, **sets}
+        )
+        _, said = await second.communicate()
+        assert second.returncode == 1
+        assert f"port {port}" in said.decode().replace("ports", "port")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+        assert not any(one.is_running() for one in doors)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
