@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay.api.app import model_profile
+from forebay.api.from_settings import model_profile
 from forebay.config import SettingsError, load_settings
 from forebay.core.image_grid import GridRules
 
