@@ -32,8 +32,8 @@ page-types: install-dev  ## the pages' scripts, by their JSDoc (TypeScript, fetc
 	@$(BIN)/python -m scripts.page_types
 layers: install-dev  ## the one-way street: who may import whom
 	@$(BIN)/lint-imports
-pytest: install-dev  ## the tests: make pytest ARGS='tests/queue -x'
-	@$(BIN)/pytest $(or $(ARGS),-m "not slow")
+pytest: install-dev  ## the tests, two files at a time: make pytest ARGS='tests/queue -x'
+	@$(BIN)/pytest $(or $(ARGS),-m "not slow" -n 2 --dist loadfile)
 test-browser: install-dev system  ## the pages in a real Chromium, the dear tests too
 	@$(BIN)/pytest tests/browser $(ARGS)
 chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
