@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from forebay.core.trace import read_trace
-from tests.api.door import Door
+from tests.api.door import Door, eventually
 from tests.api.test_app import ASK, CHAT
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -19,6 +19,8 @@ async def test_a_callers_trace_goes_on_with_a_step_of_our_own(door: Door) -> Non
         processors=[structlog.contextvars.merge_contextvars]
     ) as lines:
         told = await door.http.get("/v1/models", headers={"traceparent": GIVEN})
+        # the line is written once all of the answer is
+        await eventually(lambda: any(line["event"] == "request" for line in lines))
     step = read_trace(told.headers["traceparent"])
     assert step is not None
     assert (step.trace_id, step.flags) == (TRACE, "01")

@@ -177,7 +177,7 @@ async def test_a_deadline_ends_a_task_in_every_phase(rig: Rig, phase: str) -> No
     async with server.listening(), rig.working(server.url) as worker:
         await rig.ended(await rig.submit("before"))
         server.chat, server.warm_up = PHASES[phase]
-        task_id = await rig.submit("task", deadline_s=1.5)
+        task_id = await rig.submit("task", deadline_s=4.0)
         record = await rig.ended(task_id)
         assert record.state is State.EXPIRED
         assert len(server.asked) >= 2
