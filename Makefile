@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 TORCH ?= auto
 BIN := .venv/bin
 CHECKED := forebay tests scripts training bench
+# Two files at a time, for most tests wait. Many are about time: what fails beside another is told,
+# and must pass alone.
+QUICK := -m "not slow"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve ask doctor test check lint types page-types layers fmt pytest test-browser chaos hostile gpu-suite gpu-wheels monitoring slow browser screenshots docs lock peers bench-engine bench-queue bench-door bench-page bench-console install install-dev system clean
@@ -33,7 +36,8 @@ page-types: install-dev  ## the pages' scripts, by their JSDoc (TypeScript, fetc
 layers: install-dev  ## the one-way street: who may import whom
 	@$(BIN)/lint-imports
 pytest: install-dev  ## the tests, two files at a time: make pytest ARGS='tests/queue -x'
-	@$(BIN)/pytest $(or $(ARGS),-m "not slow" -n 2 --dist loadfile)
+	@$(BIN)/pytest $(or $(ARGS),$(QUICK) -n 2 --dist loadfile) \
+	  $(if $(ARGS),,|| { echo "once more, alone:" && $(BIN)/pytest $(QUICK) --last-failed --last-failed-no-failures none; })
 test-browser: install-dev system  ## the pages in a real Chromium, the dear tests too
 	@$(BIN)/pytest tests/browser $(ARGS)
 chaos: install-dev  ## 5,000 tasks under 200 faults: make chaos ARGS='--tasks 500 --faults 40 --seed 7'
