@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.core.request import TaskId
 from forebay.queue.ports import Glimpse, Submitter
@@ -72,23 +73,14 @@ class QueueWatch:
         self._most_at_once = most_at_once
         self._watchers: dict[TaskId, set[Watched]] = {}  # in the order of their turns
         self._wanted = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Background("queue-watch", _failed)
 
     async def __aenter__(self) -> Self:
-        self._looking = asyncio.create_task(self._look_for_ever(), name="queue-watch")
-        self._looking.add_done_callback(self._ended)
+        self._looking.start(self._look_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)  # told by _ended
-
-    @staticmethod
-    def _ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("queue_watch_failed", exc_info=error)
+        await self._looking.stop()
 
     @property
     def watched(self) -> frozenset[TaskId]:
@@ -141,3 +133,7 @@ class QueueWatch:
         for task_id in turn:
             self._watchers[task_id] = self._watchers.pop(task_id)
         return turn
+
+
+def _failed(error: BaseException) -> None:
+    log.error("queue_watch_failed", exc_info=error)

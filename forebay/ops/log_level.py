@@ -12,6 +12,7 @@ from typing import Final, Literal, Self
 import structlog
 from redis.asyncio import Redis
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.connection import unavailable
 from forebay.queue.schema import KEY_NAMES, Keys, access_name
@@ -84,18 +85,14 @@ class LevelFollower:
         self._every_s = every_s
         self._present: str = own
         self._over_s = 0.0
-        self._following: asyncio.Task[None] | None = None
+        self._following = Background("log-level", _failed)
 
     async def __aenter__(self) -> Self:
-        self._following = asyncio.create_task(self._follow(), name="log-level")
-        self._following.add_done_callback(_ended)
+        self._following.start(self._follow())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        following, self._following = self._following, None
-        if following is not None:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)  # told by _ended
+        await self._following.stop()
 
     async def _follow(self) -> None:
         while True:
@@ -120,6 +117,5 @@ class LevelFollower:
             log.warning("log_level", reason=level)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("log_level_not_followed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("log_level_not_followed", exc_info=error)

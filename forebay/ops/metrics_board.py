@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.metric_book import facts
 from forebay.queue.connection import unavailable
@@ -70,18 +71,14 @@ class MetricsBoard:
         self._process = process
         self._shared = frozenset(shared)
         self._turn = asyncio.Lock()
-        self._telling: asyncio.Task[None] | None = None
+        self._telling = Background("measures", _failed)
 
     async def __aenter__(self) -> Self:
-        self._telling = asyncio.create_task(self._tell_for_ever(), name="measures")
-        self._telling.add_done_callback(_ended)
+        self._telling.start(self._tell_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        telling, self._telling = self._telling, None
-        if telling is not None:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)  # told by _ended
+        await self._telling.stop()
 
     async def _tell_for_ever(self) -> None:
         while True:
@@ -177,6 +174,5 @@ class _Families(Collector):
         return iter(self._families)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("measures_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("measures_failed", exc_info=error)

@@ -17,6 +17,7 @@ from typing import Final, Protocol, Self
 import httpx
 import structlog
 
+from forebay.core.background import Background
 from forebay.ops.metric_book import MetricBook
 from forebay.ops.otlp_messages import Origin, metrics_request, spans_request
 from forebay.ops.spans import Span
@@ -68,7 +69,7 @@ class OtlpExporter:
             trust_env=False,
             headers={**terms.headers, "Content-Type": "application/x-protobuf"},
         )
-        self._sending: asyncio.Task[None] | None = None
+        self._sending = Background("otlp", _failed)
         self._away = False
 
     def add(self, spans: Sequence[Span]) -> None:
@@ -79,15 +80,11 @@ class OtlpExporter:
         self._spans.extend(spans)
 
     async def __aenter__(self) -> Self:
-        self._sending = asyncio.create_task(self._send_for_ever(), name="otlp")
-        self._sending.add_done_callback(_ended)
+        self._sending.start(self._send_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        sending, self._sending = self._sending, None
-        if sending is not None:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)  # told by _ended
+        await self._sending.stop()
         try:
             async with asyncio.timeout(LAST_S):
                 await self.send(everything=True)
@@ -145,6 +142,5 @@ class OtlpExporter:
         self._away = away
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("otlp_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("otlp_failed", exc_info=error)

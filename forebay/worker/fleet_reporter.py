@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.queue.fleet import Fleet
 
@@ -36,18 +37,14 @@ class FleetReporter:
         self._says = says
         self._obey = obey
         self._every_s = every_s
-        self._reporting: asyncio.Task[None] | None = None
+        self._reporting = Background("fleet", _failed)
 
     async def __aenter__(self) -> Self:
-        self._reporting = asyncio.create_task(self._report_for_ever(), name="fleet")
-        self._reporting.add_done_callback(_ended)
+        self._reporting.start(self._report_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        reporting, self._reporting = self._reporting, None
-        if reporting is not None:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)  # told by _ended
+        await self._reporting.stop()
         try:
             await self._fleet.leave(self._name)
         except QueueUnavailableError as error:
@@ -55,8 +52,7 @@ class FleetReporter:
 
     async def reporting(self) -> None:
         """Return never, unless reporting fails."""
-        assert self._reporting is not None
-        await asyncio.shield(self._reporting)
+        await self._reporting.ended()
 
     async def _report_for_ever(self) -> None:
         while True:
@@ -74,6 +70,5 @@ class FleetReporter:
         await self._obey(wanted)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("fleet_reports_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("fleet_reports_failed", exc_info=error)

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import structlog
 
 from forebay.api import sse
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError, RateLimitedError
 from forebay.ops.live.pulse import LivePulse
 
@@ -45,18 +46,14 @@ class Feed:
         self._point = b""
         self._fleet = b""
         self._mark: Any = None
-        self._telling: asyncio.Task[None] | None = None
+        self._telling = Background("feed", _failed)
 
     async def __aenter__(self) -> Self:
-        self._telling = asyncio.create_task(self._tell_for_ever(), name="feed")
-        self._telling.add_done_callback(_ended)
+        self._telling.start(self._tell_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        telling, self._telling = self._telling, None
-        if telling is not None:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)  # told by _ended
+        await self._telling.stop()
         for reader in self._readers:
             _drop(reader)
 
@@ -136,6 +133,5 @@ def _drop(reader: Reader) -> None:
     reader.put_nowait(None)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("feed_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("feed_failed", exc_info=error)

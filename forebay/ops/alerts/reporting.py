@@ -9,6 +9,7 @@ from typing import Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.alerts.rules import Rule, wanted_series
 from forebay.ops.alerts.series import History
@@ -41,18 +42,14 @@ class MachineReporter:
         self._process = process
         self._every_s = every_s
         self._metrics = book or MetricBook()
-        self._reporting: asyncio.Task[None] | None = None
+        self._reporting = Background("machine", _failed)
 
     async def __aenter__(self) -> Self:
-        self._reporting = asyncio.create_task(self._report_for_ever(), name="machine")
-        self._reporting.add_done_callback(_ended)
+        self._reporting.start(self._report_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        reporting, self._reporting = self._reporting, None
-        if reporting is not None:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)  # told by _ended
+        await self._reporting.stop()
 
     async def _report_for_ever(self) -> None:
         while True:
@@ -70,6 +67,5 @@ class MachineReporter:
             log.debug("machine_not_reported", reason=error.message)
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("machine_reports_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("machine_reports_failed", exc_info=error)

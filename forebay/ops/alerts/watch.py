@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.alerts.evaluation import evaluate
 from forebay.ops.alerts.rules import Rule, wanted_series
@@ -71,7 +72,7 @@ class AlertWatch:
         self._alerts: dict[str, Alert] = {}
         self._silences: list[Silence] = []
         self._heard: dict[str, tuple[float, float]] = {}  # process -> its time, ours when it came
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Background("alerts", _failed)
 
     @property
     def leads(self) -> bool:
@@ -79,15 +80,11 @@ class AlertWatch:
         return self._leads
 
     async def __aenter__(self) -> Self:
-        self._looking = asyncio.create_task(self._look_for_ever(), name="alerts")
-        self._looking.add_done_callback(_ended)
+        self._looking.start(self._look_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)  # told by _ended
+        await self._looking.stop()
         if self._leads:
             try:
                 await self._store.resign(self.process)
@@ -185,6 +182,5 @@ class AlertWatch:
         }
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("alerts_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("alerts_failed", exc_info=error)

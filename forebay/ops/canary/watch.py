@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.canary.judgement import Fault, Terms, figures, judge
 from forebay.ops.metrics import Metrics
@@ -47,18 +48,14 @@ class CanaryWatch:
         self._on_rollback = on_rollback
         self._judges = judges
         self._every_s = every_s
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Background("canary", _failed)
 
     async def __aenter__(self) -> Self:
-        self._looking = asyncio.create_task(self._look_for_ever(), name="canary")
-        self._looking.add_done_callback(_ended)
+        self._looking.start(self._look_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)  # told by _ended
+        await self._looking.stop()
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -92,6 +89,5 @@ def rolled_back(trial: Trial) -> bool:
     return trial.share == 0 and trial.entry.get("by") == BY
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("canary_watch_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("canary_watch_failed", exc_info=error)

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import structlog
 
+from forebay.core.background import Background
 from forebay.core.errors import QueueUnavailableError
 from forebay.ops.alerts.rules import Severity
 from forebay.ops.live.columns import KEYS, Values
@@ -88,18 +89,14 @@ class LivePulse:
         self._gathering = Gathering(time.monotonic())
         self._progress = Progress(terms.every_s)
         self._excess = Excess()
-        self._beating: asyncio.Task[None] | None = None
+        self._beating = Background("live", _failed)
 
     async def __aenter__(self) -> Self:
-        self._beating = asyncio.create_task(self._beat_for_ever(), name="live")
-        self._beating.add_done_callback(_ended)
+        self._beating.start(self._beat_for_ever())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        beating, self._beating = self._beating, None
-        if beating is not None:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)  # told by _ended
+        await self._beating.stop()
 
     def thresholds(self) -> dict[str, float]:
         """Return the limit of each figure that has one; of GPU memory, as the GPU has it."""
@@ -188,6 +185,5 @@ class LivePulse:
             self.now = Now(time_of(place), light, dict(zip(KEYS, figures, strict=True)))
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("live_failed", exc_info=error)
+def _failed(error: BaseException) -> None:
+    log.error("live_failed", exc_info=error)
