@@ -13,11 +13,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.table import Table
 
-from forebay.access.audit import AuditTrail, deed_of_cli
+from forebay.access.audit import deed_of_cli
 from forebay.api.alerts.composition import alert_desk, alert_rules, alert_teller
 from forebay.api.alerts.desk import AlertDesk
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import opened_queue
+from forebay.cli_queue import on_queue
 from forebay.cli_view import complaints, console
 from forebay.config import Settings
 from forebay.core.errors import InvalidRequestError, SilenceNotFoundError
@@ -143,17 +143,10 @@ def _run(
     target: str = "",
 ) -> T:
     """Do ``work`` on the queue's alerts; what changes something is recorded as ``action``."""
-
-    async def main() -> T:
-        async with opened_queue(settings) as opened:
-            desk = alert_desk(settings, opened.access, Metrics())
-            if action is None:
-                return await work(desk)
-            trail = AuditTrail(opened.access, settings.queue_name)
-            async with trail.recorded(deed_of_cli(action, target)):
-                return await work(desk)
-
-    return asyncio.run(main())
+    deed = None if action is None else deed_of_cli(action, target)
+    return on_queue(
+        settings, lambda opened: work(alert_desk(settings, opened.access, Metrics())), deed
+    )
 
 
 def _print(found: dict[str, Any], language: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -11,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.table import Table
 
-from forebay.access.audit import AuditTrail, deed_of_cli
+from forebay.access.audit import deed_of_cli
 from forebay.api.canary.composition import canary_desk
 from forebay.api.canary.desk import CanaryDesk
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import opened_queue
+from forebay.cli_queue import on_queue
 from forebay.cli_view import console
 from forebay.config import Settings
 
@@ -83,17 +82,8 @@ def _run(
     target: str | None = None,
 ) -> T:
     """Do ``work`` on the queue's canaries; with a ``target`` it is a deed, and recorded."""
-
-    async def main() -> T:
-        async with opened_queue(settings) as opened:
-            desk = canary_desk(settings, opened)
-            if target is None:
-                return await work(desk)
-            trail = AuditTrail(opened.access, settings.queue_name)
-            async with trail.recorded(deed_of_cli("canary.set", target)):
-                return await work(desk)
-
-    return asyncio.run(main())
+    deed = None if target is None else deed_of_cli("canary.set", target)
+    return on_queue(settings, lambda opened: work(canary_desk(settings, opened)), deed)
 
 
 def _print(told: dict[str, Any], *, as_json: bool) -> None:

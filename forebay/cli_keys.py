@@ -18,7 +18,7 @@ from forebay.access.key_store import KeyStore
 from forebay.access.keys import ApiKey, KeyId, public_form
 from forebay.access.opening import forget_keys, open_keys
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import opened_queue
+from forebay.cli_queue import on_queue, opened_queue
 from forebay.cli_view import complaints, console
 from forebay.config import Settings
 from forebay.core.request import DEFAULT_TENANT, Priority, Tenant
@@ -164,13 +164,12 @@ def clear(
     if not yes:
         typer.confirm("Forget every API key? Their users will need new ones.", abort=True)
 
-    async def main() -> int:
-        async with opened_queue(settings) as opened:
-            trail = AuditTrail(opened.access, settings.queue_name)
-            async with trail.recorded(deed_of_cli("key.clear", "keys")):
-                return await forget_keys(opened.access, settings.queue_name)
-
-    console.print(f"{asyncio.run(main())} keys are forgotten", markup=False)
+    forgotten = on_queue(
+        settings,
+        lambda opened: forget_keys(opened.access, settings.queue_name),
+        deed_of_cli("key.clear", "keys"),
+    )
+    console.print(f"{forgotten} keys are forgotten", markup=False)
 
 
 def _run(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from forebay.access.audit import AuditTrail, deed_of_cli
+from forebay.access.audit import AuditTrail, Deed, deed_of_cli
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_tasks_view import print_dead_letters, print_task, print_tasks
 from forebay.cli_view import console
@@ -76,7 +76,7 @@ def list_command(
         of = Tenant(tenant) if tenant else None
         return await _tasks(opened, state.listing, limit, level, of), await opened.queue.depth()
 
-    tasks, depth = _run(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
+    tasks, depth = on_queue(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
     if as_json:
         _print_json({"depth": asdict(depth), "tasks": [asdict(one) for one in tasks]})
     else:
@@ -96,7 +96,7 @@ def show(
     async def work(opened: OpenQueue) -> TaskRecord | None:
         return await opened.queue.get(TaskId(task_id))
 
-    record = _run(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
+    record = on_queue(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
     if record is None:
         raise TaskNotFoundError(f"there is no task {task_id}, or its result has expired")
     if as_json:
@@ -128,7 +128,7 @@ def retry(
     if every == bool(task_ids):
         raise typer.BadParameter("name the tasks, or give --all")
     if every:
-        found = _run(settings, lambda opened: _tasks(opened, Listing.DEAD, None, None, None))
+        found = on_queue(settings, lambda opened: _tasks(opened, Listing.DEAD, None, None, None))
         task_ids = [one.task_id for one in found]
     act = _Act("dead_letter.retry", "sent back", lambda opened: opened.operator.retry)
     _act_on(settings, task_ids or [], act)
@@ -157,7 +157,7 @@ def dead(
     async def work(opened: OpenQueue) -> list[TaskRecord]:
         return await _tasks(opened, Listing.DEAD, limit, None, None)
 
-    tasks = _run(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
+    tasks = on_queue(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
     if as_json:
         _print_json([asdict(one) for one in tasks])
     else:
@@ -183,7 +183,7 @@ def drain(
             await opened.operator.drain(not off)
         return 0 if off else await _still_leased(opened, wait_s)
 
-    left = _run(settings, work)
+    left = on_queue(settings, work)
     if off:
         console.print("The queue gives out leases again.")
     else:
@@ -298,7 +298,7 @@ def _act_on(settings: Settings, task_ids: Sequence[str], act: _Act) -> None:
         trail = AuditTrail(opened.access, settings.queue_name)
         return [await act.on(opened, trail, TaskId(one)) for one in task_ids]
 
-    results = _run(settings, work)
+    results = on_queue(settings, work)
     for task_id, well in zip(task_ids, results, strict=True):
         said = act.done if well else "[red]no such task in a state for it[/]"
         console.print(task_id, end="  ", markup=False)
@@ -306,10 +306,17 @@ def _act_on(settings: Settings, task_ids: Sequence[str], act: _Act) -> None:
     raise typer.Exit(0 if all(results) else 1)
 
 
-def _run(settings: Settings, work: Callable[[OpenQueue], Awaitable[T]]) -> T:
+def on_queue(
+    settings: Settings, work: Callable[[OpenQueue], Awaitable[T]], deed: Deed | None = None
+) -> T:
+    """Do ``work`` on the queue; with a ``deed`` it is recorded, whatever comes of it."""
+
     async def main() -> T:
         async with opened_queue(settings) as opened:
-            return await work(opened)
+            if deed is None:
+                return await work(opened)
+            async with AuditTrail(opened.access, settings.queue_name).recorded(deed):
+                return await work(opened)
 
     return asyncio.run(main())
 
