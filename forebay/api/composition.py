@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -53,7 +52,7 @@ from forebay.queue.partitioned_webhook_log import PartitionedWebhookLog
 from forebay.queue.replacements import RedisReplacements
 from forebay.queue.responses import RedisResponses
 from forebay.queue.schema import Keys
-from forebay.queue.sweep import keep_swept
+from forebay.queue.sweep import BlobSweeper
 from forebay.queue.webhook_ports import WebhookLog
 from forebay.queue.webhooks import RedisWebhooks
 
@@ -99,8 +98,7 @@ class _Pictures:
         await at.run(decoders)
         if isinstance(blobs, FolderBlobs | S3Blobs):  # in the queue's server they expire
             keys = Keys(at.first.name)
-            sweeping = keep_swept(blobs, claims, at.first.redis, keys, settings.blob_ttl_s)
-            at.stack.callback(asyncio.create_task(sweeping).cancel)
+            await at.run(BlobSweeper(blobs, claims, at.first.redis, keys, settings.blob_ttl_s))
         held = HeldBytes(settings.max_inflight_bytes, neighbours)
         return cls(
             HeldBlobs(blobs, claims),

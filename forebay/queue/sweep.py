@@ -13,11 +13,12 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Self
 
 import structlog
 from redis.asyncio import Redis
 
+from forebay.core.background import Background
 from forebay.core.errors import ForebayError
 from forebay.queue.connection import unavailable
 from forebay.queue.ports import AsideName, BlobClaims, SweptBlobs
@@ -72,15 +73,44 @@ async def is_our_turn(redis: Redis, keys: Keys) -> bool:
     return bool(taken)
 
 
-async def keep_swept(
-    blobs: SweptBlobs, claims: BlobClaims, redis: Redis, keys: Keys, older_than_s: float
-) -> None:
-    """Sweep for ever, whenever it is this process's turn. Cancel it to end it."""
-    while True:
-        await asyncio.sleep(LOOK_AGAIN_S)
-        try:
-            if await is_our_turn(redis, keys):
-                removed = await sweep_blobs(blobs, claims, older_than_s)
-                log.info("blobs.swept", removed=removed)
-        except (ForebayError, OSError) as error:  # the next round may do better
-            log.warning("blobs.not_swept", reason=str(error))
+class BlobSweeper:
+    """Sweeps while it is entered, whenever it is this process's turn."""
+
+    def __init__(
+        self,
+        blobs: SweptBlobs,
+        claims: BlobClaims,
+        redis: Redis,
+        keys: Keys,
+        older_than_s: float,
+        *,
+        every_s: float = LOOK_AGAIN_S,
+    ) -> None:
+        self._blobs = blobs
+        self._claims = claims
+        self._redis = redis
+        self._keys = keys
+        self._older_than_s = older_than_s
+        self._every_s = every_s
+        self._sweeping = Background("sweep", _failed)
+
+    async def __aenter__(self) -> Self:
+        self._sweeping.start(self._sweep_for_ever())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._sweeping.stop()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                if await is_our_turn(self._redis, self._keys):
+                    removed = await sweep_blobs(self._blobs, self._claims, self._older_than_s)
+                    log.info("blobs.swept", removed=removed)
+            except (ForebayError, OSError) as error:  # the next round may do better
+                log.warning("blobs.not_swept", reason=str(error))
+
+
+def _failed(error: BaseException) -> None:
+    log.error("blobs.sweep_failed", exc_info=error)

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Awaitable
+from asyncio import timeout
+from collections.abc import AsyncIterator, Awaitable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from forebay.core.request import TaskId, Tenant
 from forebay.queue.blobs import FolderBlobs
@@ -26,7 +29,7 @@ from forebay.queue.limits import QueueLimits
 from forebay.queue.ports import AsideName, Idempotency, Lease, Outcome, SameAnswer, TaskError
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.schema import KEY_NAMES, Keys
-from forebay.queue.sweep import is_our_turn, settle, sweep_blobs
+from forebay.queue.sweep import BlobSweeper, is_our_turn, settle, sweep_blobs
 from tests.queue.key_check import find_leaks
 from tests.queue.making import PLENTY, held, picture_task, run_out
 
@@ -218,3 +221,48 @@ async def test_one_process_sweeps_in_each_interval(
     assert await redis.pttl(keys.sweeper) > 0
     await redis.delete(keys.sweeper)
     assert await is_our_turn(redis, keys)
+
+
+class BrokenFolder(FolderBlobs):
+    """A folder of pictures that fails by each of ``faults`` in turn, and then works."""
+
+    def __init__(self, folder: Path, *faults: Exception) -> None:
+        super().__init__(folder)
+        self.faults = list(faults)
+
+    async def aside(self) -> AsyncIterator[Sequence[AsideName]]:
+        if self.faults:
+            raise self.faults.pop(0)
+        async for names in super().aside():
+            yield names
+
+
+async def sweeps(
+    blobs: FolderBlobs, redis: Redis, keys: Keys, until: str
+) -> list[MutableMapping[str, Any]]:
+    """Sweep, turn after turn, until the log says so; return all that it said."""
+    claims = RedisClaims(redis, keys.name)
+    with capture_logs() as said:
+        async with BlobSweeper(blobs, claims, redis, keys, TTL_S, every_s=0.01), timeout(30):
+            while until not in [one["event"] for one in said]:
+                await redis.delete(keys.sweeper)  # the next interval
+                await asyncio.sleep(0.01)
+        assert "sweep" not in {one.get_name() for one in asyncio.all_tasks()}
+    return said
+
+
+async def test_a_sweep_that_the_disk_fails_is_told_and_tried_again(
+    queue: RedisQueue, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    blobs = BrokenFolder(tmp_path, OSError("the disk is away"))
+    said = await sweeps(blobs, redis, keys, until="blobs.swept")
+    assert [one["event"] for one in said][:2] == ["blobs.not_swept", "blobs.swept"]
+    assert (said[0]["log_level"], said[0]["reason"]) == ("warning", "the disk is away")
+
+
+async def test_a_sweep_that_fails_by_a_fault_of_ours_is_told_with_its_traceback(
+    queue: RedisQueue, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    fault = ValueError("a fault of ours")
+    [told] = await sweeps(BrokenFolder(tmp_path, fault), redis, keys, until="blobs.sweep_failed")
+    assert (told["log_level"], told["exc_info"]) == ("error", fault)
