@@ -30,24 +30,46 @@ _SLACK_BYTES: Final = 2_900
 Clock = Callable[[], float]
 
 
-class DingTalk:
-    """A robot of a DingTalk group; ``secret``: where its messages are to be signed."""
+class _Robot:
+    """Something with a URL that takes JSON."""
 
-    name = "dingtalk"
+    def __init__(self, client: SafeClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def _post(self, url: str, body: dict[str, Any]) -> Reply:
+        """Send ``body`` to ``url``; return the answer. Raises PushError unless it is a 2xx."""
+        text = json.dumps(body, ensure_ascii=False).encode()
+        try:
+            reply = await self._client.post_for_answer(url, _JSON, text)
+        except OutboundError as error:
+            raise PushError(str(error)) from error
+        if not 200 <= reply.status < 300:
+            raise PushError(f"it answered with status {reply.status}")
+        return reply
+
+
+class _SigningRobot(_Robot):
+    """One with a ``secret``, where its messages are to be signed."""
 
     def __init__(
         self, client: SafeClient, url: str, secret: str | None = None, clock: Clock = time.time
     ) -> None:
-        self._client = client
-        self._url = url
+        super().__init__(client, url)
         self._secret = secret
         self._now = clock
+
+
+class DingTalk(_SigningRobot):
+    """A robot of a DingTalk group."""
+
+    name = "dingtalk"
 
     async def send(self, news: News) -> None:
         """Send one message. Raises PushError."""
         text = clipped([f"### {news.title}", "", *_spread(news.lines("**"))], _DINGTALK_BYTES)
         body = {"msgtype": "markdown", "markdown": {"title": news.title, "text": text}}
-        reply = await _post(self._client, self._signed_url(), body)
+        reply = await self._post(self._signed_url(), body)
         _check_code(reply, ("errcode",))
 
     def _signed_url(self) -> str:
@@ -59,34 +81,22 @@ class DingTalk:
         return f"{self._url}{sign}timestamp={timestamp}&sign={quote_plus(signature)}"
 
 
-class WeCom:
+class WeCom(_Robot):
     """A robot of a WeCom group; its URL is its secret."""
 
     name = "wecom"
-
-    def __init__(self, client: SafeClient, url: str) -> None:
-        self._client = client
-        self._url = url
 
     async def send(self, news: News) -> None:
         """Send one message. Raises PushError."""
         text = clipped([f"### {news.title}", *news.lines("**")], _WECOM_BYTES)
         body = {"msgtype": "markdown", "markdown": {"content": text}}
-        _check_code(await _post(self._client, self._url, body), ("errcode",))
+        _check_code(await self._post(self._url, body), ("errcode",))
 
 
-class Feishu:
-    """A robot of a Feishu (Lark) group; ``secret``: where its messages are to be signed."""
+class Feishu(_SigningRobot):
+    """A robot of a Feishu (Lark) group."""
 
     name = "feishu"
-
-    def __init__(
-        self, client: SafeClient, url: str, secret: str | None = None, clock: Clock = time.time
-    ) -> None:
-        self._client = client
-        self._url = url
-        self._secret = secret
-        self._now = clock
 
     async def send(self, news: News) -> None:
         """Send one message. Raises PushError."""
@@ -97,35 +107,19 @@ class Feishu:
             # the text to be signed is the key here, and what is signed is nothing
             body["timestamp"] = timestamp
             body["sign"] = _hmac(f"{timestamp}\n{self._secret}".encode(), b"")
-        _check_code(await _post(self._client, self._url, body), ("code", "StatusCode"))
+        _check_code(await self._post(self._url, body), ("code", "StatusCode"))
 
 
-class Slack:
+class Slack(_Robot):
     """An incoming webhook of Slack, or of what understands its form; its URL is its secret."""
 
     name = "slack"
-
-    def __init__(self, client: SafeClient, url: str) -> None:
-        self._client = client
-        self._url = url
 
     async def send(self, news: News) -> None:
         """Send one message. Raises PushError."""
         text = clipped([f"*{_escaped(news.title)}*", *map(_escaped, news.lines("*"))], _SLACK_BYTES)
         block = {"type": "section", "text": {"type": "mrkdwn", "text": text}}
-        await _post(self._client, self._url, {"text": news.title, "blocks": [block]})
-
-
-async def _post(client: SafeClient, url: str, body: dict[str, Any]) -> Reply:
-    try:
-        reply = await client.post_for_answer(
-            url, _JSON, json.dumps(body, ensure_ascii=False).encode()
-        )
-    except OutboundError as error:
-        raise PushError(str(error)) from error
-    if not 200 <= reply.status < 300:
-        raise PushError(f"it answered with status {reply.status}")
-    return reply
+        await self._post(self._url, {"text": news.title, "blocks": [block]})
 
 
 def _check_code(reply: Reply, names: tuple[str, ...]) -> None:
