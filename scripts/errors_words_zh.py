@@ -133,6 +133,10 @@ WORDS_ZH: Final[dict[str, tuple[str, str]]] = {
         "请求行和头部的字节数超过上限。",
         "减少或缩短头部，把较长的内容放进正文。",
     ),
+    "unknown_transfer_coding": (
+        "正文使用了本服务器不会还原的传输编码。",
+        "按原样发送正文：带 Content-Length，或只用 `Transfer-Encoding: chunked`。",
+    ),
     "rate_limited": (
         "租户的发送速度超过允许的速率；请求没有保留任何内容。",
         "等待 Retry-After 给出的秒数，并以更平稳的速度发送。",

@@ -27,7 +27,7 @@ _ANY_ROUTE: Final = frozenset(
     {"invalid_request", "no_such_route", "headers_too_slow", "too_many_connections"}
     | {"headers_too_large", "internal_error", "door_full", "queue_unavailable", "not_ready"}
     | {"rate_limited", "unauthorized", "forbidden", "address_not_allowed", "keys_unavailable"}
-    | {"body_too_large", "body_too_slow"}
+    | {"body_too_large", "body_too_slow", "unknown_transfer_coding"}
 )
 """What any request may meet before its route looks at it, or while the queue is away."""
 

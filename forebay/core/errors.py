@@ -288,6 +288,14 @@ class HeadersTooLargeError(ForebayError):
     mend = "Send fewer or shorter headers and put what is long into the body."
 
 
+class TransferCodingError(ForebayError):
+    """The body comes in a transfer coding that this server does not undo."""
+
+    status = 501
+    code = "unknown_transfer_coding"
+    mend = "Send the body as it is: with its Content-Length, or `Transfer-Encoding: chunked` alone."
+
+
 class RateLimitedError(ForebayError):
     """The tenant, key or address sends faster than it may; nothing of the request was kept."""
 

@@ -179,6 +179,7 @@ export const en = {
     too_many_connections: ["Too many connections", "Close other windows of this page and try again."],
     headers_too_slow: ["The request took too long to arrive", "Try again over a better connection."],
     headers_too_large: ["The request is too large", "Clear this site's cookies and try again."],
+    unknown_transfer_coding: ["Something on the way changed the request", "Try without the proxy in between, or tell the operator."],
     rate_limited: ["Too many questions at once", "Wait a moment and ask again."],
     tenant_over_quota: ["You have as many questions waiting as you may", "Wait until some of them have been answered."],
     idempotency_conflict: ["This question bears another one's key", "Ask it again as a new question."],

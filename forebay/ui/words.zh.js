@@ -179,6 +179,7 @@ export const zh = {
     too_many_connections: ["连接太多", "请关闭本页的其他窗口后再试。"],
     headers_too_slow: ["请求传输太慢", "请换用更好的网络后再试。"],
     headers_too_large: ["请求过大", "请清除本站的 Cookie 后再试。"],
+    unknown_transfer_coding: ["请求在途中被改动", "请绕过中间的代理再试，或告知管理员。"],
     rate_limited: ["提问太频繁", "请稍候再问。"],
     tenant_over_quota: ["您排队的问题已达上限", "请等其中一些得到回答后再问。"],
     idempotency_conflict: ["这个问题用了另一个问题的幂等键", "请作为新问题重新提问。"],

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,6 +27,7 @@ from forebay.core.errors import (
     HeadersTooLargeError,
     HeadersTooSlowError,
     InvalidRequestError,
+    TransferCodingError,
 )
 from forebay.core.neighbours import Neighbours
 
@@ -41,6 +42,9 @@ _LINGER_S: Final = 1.0
 
 _FIELD_BYTES: Final = 4
 """Of a header beside its name and value."""
+
+_CODING: Final = b"chunked"
+"""The one transfer coding that the parser undoes; of others it drops the name, and no more."""
 
 _FORM_PATH: Final = "/v1/"
 """Whose form of errors is used where no path is known yet."""
@@ -92,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._unanswered: deque[RequestResponseCycle] = deque()
+        self._fault: ForebayError | None = None  # for which we left the parser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and give it the time of its first headers."""
@@ -193,10 +198,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def _tell_size(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > self.bounds.header_bytes:
-            raise httptools.HttpParserError  # the base class's way out of the parser
+            self._leave_parser(self._too_large())
+
+    def _leave_parser(self, fault: ForebayError) -> NoReturn:
+        self._fault = fault
+        raise httptools.HttpParserError  # the base class's way out: send_400_response
 
     def on_headers_complete(self) -> None:
-        """What follows is the body."""
+        """What follows is the body, if it comes in a form that is known."""
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and b",".join(codings).strip().lower() != _CODING:
+            self._leave_parser(_unknown(codings))
         self._phase = Phase.BODY
         self._body_bytes = 0
         before = self.cycle
@@ -216,9 +228,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser could not take, in the form of all errors."""
-        too_large = self._head_bytes > self.bounds.header_bytes
-        self._refuse(self._too_large() if too_large else InvalidRequestError(msg))
+        """Refuse what the parser, or we in its midst, could not take, in the form of all errors."""
+        self._refuse(self._fault or InvalidRequestError(msg))
 
     # what goes out
 
@@ -297,6 +308,15 @@ def bounded_protocol(
         "tell": staticmethod(tell),
     }
     return type("ServerProtocol", (BoundedProtocol,), members)
+
+
+def _unknown(codings: list[bytes]) -> ForebayError:
+    """Return what RFC 9112 (6.1) has a server say of a transfer coding that it does not know."""
+    named = b", ".join(codings).decode("latin-1")
+    return TransferCodingError(
+        f"Transfer-Encoding {named[:40]!r} is not undone here: only chunked is, alone",
+        param="Transfer-Encoding",
+    )
 
 
 def _answer(error: ForebayError) -> bytes:

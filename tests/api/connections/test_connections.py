@@ -243,6 +243,59 @@ async def test_what_is_no_http_is_refused_in_the_form_of_all_errors() -> None:
         assert refused == ["invalid_request"]
 
 
+@pytest.mark.parametrize(
+    "codings",
+    [
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"transfer-encoding:\tDeflate ,chunked\r\n",
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip\r\n",
+        b"Transfer-Encoding: identity, chunked\r\n",
+    ],
+)
+async def test_a_transfer_coding_that_is_not_undone_is_refused_before_the_body(
+    codings: bytes,
+) -> None:
+    asked: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await app(scope, receive, send)
+
+    async with served(application=application) as (port, server, refused):
+        head = b"POST / HTTP/1.1\r\nHost: a\r\n" + codings
+        answer = await answer_to(port, head + b"\r\n5\r\nhello\r\n0\r\n\r\n" + GET)
+        assert status_and_code(answer) == (501, "unknown_transfer_coding")
+        assert answer.count(b"HTTP/1.1 ") == 1  # what follows is not taken for a request
+        waits = head + b"Expect: 100-continue\r\n\r\n"
+        assert status_and_code(await answer_to(port, waits)) == (501, "unknown_transfer_coding")
+        assert refused == ["unknown_transfer_coding"] * 2
+        assert asked == []
+        await eventually(lambda: not server.server_state.connections)
+
+
+@pytest.mark.parametrize(
+    "codings", [b"chunked, chunked", b"chunked, gzip", b"chunked\r\nContent-Length: 5"]
+)
+async def test_a_body_whose_end_cannot_be_known_is_refused(codings: bytes) -> None:
+    async with served() as (port, _, refused):
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + codings + b"\r\n\r\n"
+        answer = await answer_to(port, head + b"5\r\nhello\r\n0\r\n\r\n")
+        assert status_and_code(answer) == (400, "invalid_request")
+        assert refused == ["invalid_request"]
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked ", b"\tCHUNKED"])
+async def test_a_body_in_chunks_alone_is_read(coding: bytes) -> None:
+    async with served() as (port, _, refused):
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:" + coding + b"\r\n"
+        asked = head + b"Connection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        answer = await answer_to(port, asked)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"\r\n\r\n5")
+        assert refused == []
+
+
 async def test_an_upgrade_that_nobody_knows_is_an_ordinary_request() -> None:
     async with served() as (port, server, _):
         asked = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
