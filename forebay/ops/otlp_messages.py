@@ -78,6 +78,7 @@ def _span(span: Span) -> trace_pb2.Span:
         trace_id=bytes.fromhex(span.place.trace_id),
         span_id=bytes.fromhex(span.place.span_id),
         parent_span_id=b"" if span.parent is None else bytes.fromhex(span.parent),
+        trace_state=span.place.state,
         flags=int(span.place.flags, 16),
         name=span.name,
         kind=KINDS[span.kind],

@@ -50,7 +50,11 @@ OutcomeRow = tuple[TaskId, Fence, str, str, str, str, str, str]
 def request_to_json(request: InferenceRequest, trace: Trace | None = None) -> str:
     """Return the form in which a request waits, with the trace that it belongs to."""
     form = request.to_dict()
-    return to_json(form if trace is None else {**form, "trace": str(trace)})
+    if trace is not None:
+        form["trace"] = str(trace)
+        if trace.state:
+            form["trace_state"] = trace.state
+    return to_json(form)
 
 
 def to_lease(row: LeaseRow) -> Lease | None:
@@ -58,7 +62,7 @@ def to_lease(row: LeaseRow) -> Lease | None:
     try:
         form = json.loads(row.request)
         parsed = InferenceRequest.from_dict(form)
-        trace = read_trace(form.get("trace", ""))
+        trace = read_trace(form.get("trace", ""), form.get("trace_state", ""))
         deadline = math.inf if row.left_ms < 0 else time.monotonic() + row.left_ms / 1000
         terms = Terms(Priority(row.priority), deadline, trace)
     except (KeyError, TypeError, ValueError):

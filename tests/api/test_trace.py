@@ -56,3 +56,13 @@ async def test_the_worker_gets_it_with_the_task(door: Door) -> None:
     assert told.status_code == 202
     [lease] = await door.queue.claim("w", 1, 10**9)
     assert lease.terms.trace == read_trace(told.headers["traceparent"])
+
+
+async def test_so_it_does_with_what_others_noted_of_a_good_trace(door: Door) -> None:
+    noted = [("tracestate", "a=1, b=2"), ("tracestate", "c=3")]
+    for given in (GIVEN, "nonsense"):
+        await door.http.post("/v1/tasks", json=TASK, headers=[("traceparent", given), *noted])
+    await door.http.post("/v1/tasks", json=TASK, headers=noted)
+    leases = await door.queue.claim("w", 3, 10**9)
+    states = [one.terms.trace and one.terms.trace.state for one in leases]
+    assert sorted(map(str, states)) == ["", "", "a=1,b=2,c=3"]

@@ -58,7 +58,7 @@ async def ask(door: Door, flags: str = "01", **more: object) -> None:
     words = {"type": "text", "text": "what is it"}
     message = {"role": "user", "content": [image, words]}
     asked = {"model": MODEL, "messages": [message], "max_tokens": 6, **more}
-    given = {"traceparent": f"00-{TRACE}-{CALLER}-{flags}"}
+    given = {"traceparent": f"00-{TRACE}-{CALLER}-{flags}", "tracestate": "x=1,y=2"}
     async with door.http.stream(
         "POST", "/v1/chat/completions", json=asked, headers=given
     ) as answer:
@@ -100,7 +100,7 @@ async def test_a_trace_goes_from_the_call_to_the_last_token(
     redis: Redis, tmp_path: Path, decoders: DecoderPool, engine: Engine
 ) -> None:
     seen = await traced(redis, tmp_path, decoders, engine)
-    assert {one.trace_id for one in seen.spans} == {TRACE}
+    assert {(one.trace_id, one.state) for one in seen.spans} == {(TRACE, "x=1,y=2")}
     (request,) = seen.named("POST /v1/chat/completions")
     assert request.parent == CALLER
     assert request.attributes["http.response.status_code"] == 200

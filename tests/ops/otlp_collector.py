@@ -27,6 +27,7 @@ class SeenSpan:
     kind: int
     error: str
     attributes: dict[str, Any]
+    state: str
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Collector:
                 seen = SeenSpan(
                     one.name, one.trace_id.hex(), one.span_id.hex(), one.parent_span_id.hex(),
                     one.start_time_unix_nano, one.end_time_unix_nano, one.kind,
-                    one.status.message, _values(one.attributes),
+                    one.status.message, _values(one.attributes), one.trace_state,
                 )  # fmt: skip
                 self.spans.append(seen)
 

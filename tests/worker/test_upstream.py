@@ -156,11 +156,13 @@ async def test_each_delivery_is_a_step_of_the_requests_own_trace(rig: Rig) -> No
         first = len(server.asked) == 1
         await (cut_after(delta("half ")) if first else say("half ", "and all"))(exchange)
 
-    server, trace = FakeUpstream(chat=dies_once), Trace("a" * 32, "b" * 16, "01")
+    server, trace = FakeUpstream(chat=dies_once), Trace("a" * 32, "b" * 16, "01", "x=1,y=2")
     async with server.listening(), rig.working(server.url):
         await rig.ended(await rig.submit("traced", trace=trace))
         await rig.ended(await rig.submit("another", trace=new_trace()))
         await rig.ended(await rig.submit("untraced"))
+    states = {(name_of(one), one.headers.get("tracestate")) for one in server.asked}
+    assert states == {("traced", "x=1,y=2"), ("another", None), ("untraced", None)}
     sent = [(name_of(one), one.headers.get("traceparent")) for one in server.asked]
     steps = [read_trace(told or "") for name, told in sent if name == "traced"]
     assert [(step.trace_id, step.flags) for step in steps if step] == [("a" * 32, "01")] * 2

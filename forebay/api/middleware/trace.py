@@ -1,7 +1,7 @@
 """Every request has a place in a trace: its caller's, else one of its own; and it is a span of it.
 
-In with ``traceparent``, out with ``traceparent`` and ``traceresponse``, into every log line of the
-request, and with its task to the worker.
+In with ``traceparent`` and ``tracestate``, out with ``traceparent`` and ``traceresponse``, into
+every log line of the request, and with its task to the worker.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from forebay.ops.spans import NO_SPANS, Span, SpanKind, Spans
 from forebay.ops.telemetry import begin_trace
 
 HEADER: Final = "traceparent"
+STATE: Final = "tracestate"
 OUT: Final = (HEADER, "traceresponse")
 """The second is what the next version of the specification names it in a response."""
 
@@ -41,7 +42,7 @@ class TraceMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = _caller_of(values_of(scope, HEADER.encode()))
+        caller = _caller_of(scope)
         trace = begin_trace(self._spans, self._sample) if caller is None else caller.child()
         began, status = time.time(), 0
 
@@ -68,8 +69,12 @@ class TraceMiddleware:
                 self._spans.add([_span(scope, trace, parent, began, status)])
 
 
-def _caller_of(given: list[bytes]) -> Trace | None:
-    return read_trace(given[0].decode("latin-1").strip()) if len(given) == 1 else None
+def _caller_of(scope: Scope) -> Trace | None:
+    given = values_of(scope, HEADER.encode())
+    if len(given) != 1:
+        return None
+    state = b",".join(values_of(scope, STATE.encode()))
+    return read_trace(given[0].decode("latin-1").strip(), state.decode("latin-1"))
 
 
 def _span(scope: Scope, place: Trace, parent: str | None, began: float, status: int) -> Span:

@@ -145,6 +145,8 @@ class Transport:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if trace is not None:
             headers["traceparent"] = str(trace.child())
+            if trace.state:
+                headers["tracestate"] = trace.state
         try:
             async with self._client.stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != httpx.codes.OK:
