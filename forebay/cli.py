@@ -26,8 +26,8 @@ from forebay.admission.profile import ProfileError
 from forebay.api.review.errors import PromptsError
 from forebay.ask import AskError
 from forebay.bundle import BundleError, write_bundle
-from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_view import complaints, console, print_findings, print_health
+from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_view import complaints, console, print_findings, print_health, print_json
 from forebay.config import Settings, SettingsError
 from forebay.core.errors import ForebayError
 from forebay.core.neighbours import Neighbours
@@ -261,7 +261,7 @@ def doctor(
     port: Port = None,
     queue_url: QueueUrl = None,
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     bundle: Annotated[
         Path | None, typer.Option(help="Also write all that helps to help, without secrets: a ZIP.")
     ] = None,
@@ -281,7 +281,7 @@ def doctor(
         names = write_bundle(bundle, settings, findings)
         complaints.print(f"{bundle}: {len(names)} files. Look through it before you send it.")
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in findings], indent=2, ensure_ascii=False))
+        print_json([asdict(one) for one in findings])
     else:
         print_findings(findings)
     raise typer.Exit(any(one.verdict is Verdict.BAD for one in findings))
@@ -292,7 +292,7 @@ def health(
     url: Annotated[
         str | None, typer.Option(help="A running server; unset: this machine's.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     sets: Sets = None,
 ) -> None:
     """Ask the model for a token; exit 1 when it gives none. For cron."""

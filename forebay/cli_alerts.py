@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -16,9 +15,9 @@ from rich.table import Table
 from forebay.access.audit import deed_of_cli
 from forebay.api.alerts.composition import alert_desk, alert_rules, alert_teller
 from forebay.api.alerts.desk import AlertDesk
-from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_queue import on_queue
-from forebay.cli_view import complaints, console
+from forebay.cli_view import complaints, console, print_json
 from forebay.config import Settings
 from forebay.core.errors import InvalidRequestError, SilenceNotFoundError
 from forebay.ops.alerts.prometheus import prometheus_rules
@@ -28,8 +27,6 @@ from forebay.ops.metrics import Metrics
 T = TypeVar("T")
 
 app = typer.Typer(help="Alerts: what fires, and who is told.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(name="list")
@@ -43,7 +40,7 @@ def list_command(
     settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
     found = _run(settings, lambda desk: desk.overview())
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     else:
         _print(found, settings.alert_language)
     raise typer.Exit(any(one["state"] == "firing" for one in found["data"]))

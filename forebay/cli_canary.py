@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -13,9 +11,9 @@ from rich.table import Table
 from forebay.access.audit import deed_of_cli
 from forebay.api.canary.composition import canary_desk
 from forebay.api.canary.desk import CanaryDesk
-from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_queue import on_queue
-from forebay.cli_view import console
+from forebay.cli_view import console, print_json, when
 from forebay.config import Settings
 
 T = TypeVar("T")
@@ -24,8 +22,6 @@ app = typer.Typer(
     help="Canaries: workers that run something new on a share of the tasks.",
     no_args_is_help=True,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -67,12 +63,12 @@ def log(
     settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
     found = _run(settings, lambda desk: desk.log(count))
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     table = Table("When", "Share", "Before", "By", "Why")
     for one in found["data"]:
         share, before = f"{one['share']:g}", f"{one['before']:g}"
-        table.add_row(_when(one["at"]), share, before, one["by"], one["reason"])
+        table.add_row(when(one["at"]), share, before, one["by"], one["reason"])
     console.print(table if found["data"] else "The share was never set.")
 
 
@@ -88,7 +84,7 @@ def _run(
 
 def _print(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        print_json(told)
         return
     taken = "" if told["taken"] is None else f"; canaries had {told['taken']:.1%} lately"
     runs = "" if told["runs"] is None else f", running {told['runs'].get('model')}"
@@ -112,7 +108,3 @@ def _print(told: dict[str, Any], *, as_json: bool) -> None:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g} s"
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

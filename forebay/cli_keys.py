@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -17,9 +16,9 @@ from forebay.access.caller import Allowance, Scope
 from forebay.access.key_store import KeyStore
 from forebay.access.keys import ApiKey, KeyId, public_form
 from forebay.access.opening import forget_keys, open_keys
-from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_queue import on_queue, opened_queue
-from forebay.cli_view import complaints, console
+from forebay.cli_view import complaints, console, print_json
 from forebay.config import Settings
 from forebay.core.request import DEFAULT_TENANT, Priority, Tenant
 
@@ -28,7 +27,6 @@ DAY_S = 86_400.0
 
 app = typer.Typer(help="API keys: who may come in.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(help="The key's id.", metavar="ID")]
 
 
@@ -93,7 +91,7 @@ def list_command(
         settings_of(sets, queue_url=queue_url, data_dir=data_dir), lambda store: store.list_keys()
     )
     if as_json:
-        typer.echo(json.dumps([public_form(key) for key in keys], indent=2, ensure_ascii=False))
+        print_json([public_form(key) for key in keys])
         return
     columns = ("Label", "Tenant", "Scopes", "Made", "State")
     table = Table(Column("ID", no_wrap=True), *columns)
@@ -112,7 +110,7 @@ def show(
         settings_of(sets, queue_url=queue_url, data_dir=data_dir),
         lambda store: store.get(KeyId(key_id)),
     )
-    typer.echo(json.dumps(public_form(key), indent=2, ensure_ascii=False))
+    print_json(public_form(key))
 
 
 @app.command()
@@ -147,7 +145,7 @@ def revoke(
     settings = settings_of(sets, queue_url=queue_url, data_dir=data_dir)
     key = _run(settings, lambda store: store.revoke(KeyId(key_id)), "key.revoke", key_id)
     if as_json:
-        typer.echo(json.dumps(public_form(key), indent=2, ensure_ascii=False))
+        print_json(public_form(key))
     else:
         console.print(f"{key.key_id} is revoked", markup=False)
 
@@ -198,7 +196,7 @@ def _run(
 
 def _tell_new(key: ApiKey, text: str, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({**public_form(key), "key": text}, indent=2, ensure_ascii=False))
+        print_json({**public_form(key), "key": text})
         return
     typer.echo(text)
     complaints.print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, cast
 
@@ -12,7 +11,7 @@ import typer
 from forebay.access.audit import AuditTrail, deed_of_cli
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_queue import opened_queue
-from forebay.cli_view import console
+from forebay.cli_view import console, when
 from forebay.config import Settings
 from forebay.ops.log_level import LONGEST_S, Level, LogLevels
 
@@ -57,5 +56,4 @@ async def _work(settings: Settings, level: Wanted | None, for_s: float) -> str:
     if found is None:
         return f"{settings.log_level}, as configured"
     wanted, _ = found
-    until = datetime.fromtimestamp(wanted.until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{wanted.level} until {until}, by {wanted.by}"
+    return f"{wanted.level} until {when(wanted.until_s)}, by {wanted.by}"

@@ -15,6 +15,8 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Any setting, as key=value; repeatable.")
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 def settings_of(sets: list[str] | None, **flags: Any) -> Settings:
     """Return the settings; a flag that is None was not given. Raises SettingsError."""

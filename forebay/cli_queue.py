@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +13,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from forebay.access.audit import AuditTrail, Deed, deed_of_cli
-from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
+from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_tasks_view import print_dead_letters, print_task, print_tasks
-from forebay.cli_view import console
+from forebay.cli_view import console, print_json
 from forebay.config import Settings
 from forebay.core.errors import TaskNotFoundError
 from forebay.core.request import Priority, TaskId, Tenant
@@ -50,7 +49,6 @@ class Shown(StrEnum):
         return Listing[self.name]
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ids = Annotated[list[str], typer.Argument(help="Task ids.", metavar="ID...")]
 Limit = Annotated[int, typer.Option(help="Most tasks to show.", min=1, max=100_000)]
 TenantName = Annotated[str | None, typer.Option(help="Only this tenant's.")]
@@ -78,7 +76,7 @@ def list_command(
 
     tasks, depth = on_queue(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
     if as_json:
-        _print_json({"depth": asdict(depth), "tasks": [asdict(one) for one in tasks]})
+        print_json({"depth": asdict(depth), "tasks": [asdict(one) for one in tasks]})
     else:
         print_tasks(tasks, depth, state.value)
 
@@ -100,7 +98,7 @@ def show(
     if record is None:
         raise TaskNotFoundError(f"there is no task {task_id}, or its result has expired")
     if as_json:
-        _print_json(asdict(record))
+        print_json(asdict(record))
     else:
         print_task(record)
 
@@ -159,7 +157,7 @@ def dead(
 
     tasks = on_queue(settings_of(sets, queue_url=queue_url, data_dir=data_dir), work)
     if as_json:
-        _print_json([asdict(one) for one in tasks])
+        print_json([asdict(one) for one in tasks])
     else:
         print_dead_letters(tasks)
 
@@ -353,7 +351,3 @@ def _private(settings: Settings) -> Settings:
             mend="Back it up by its own means: valkey-cli --rdb FILE, and the folder of pictures.",
         )
     return settings
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

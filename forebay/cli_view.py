@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -27,6 +30,16 @@ _MARKS: Final = {
     Verdict.WARN: "[yellow]warn[/]",
     Verdict.BAD: "[red]bad [/]",
 }
+
+
+def print_json(content: Any) -> None:
+    """Print what a program reads, as it is: no colours, no wrapping."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def when(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 class StartSteps:

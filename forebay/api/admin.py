@@ -15,7 +15,7 @@ from forebay.api.admin_forms import NewKeyForm, ReplayForm, RotationForm
 from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
 from forebay.api.console.replaying import replay
 from forebay.api.cursors import next_cursor, read_cursor, refused
-from forebay.api.dependencies import AdminOf, ServicesOf
+from forebay.api.dependencies import AdminOf, LastOf, ServicesOf
 from forebay.api.services import Services
 from forebay.api.task_object import task_object
 from forebay.core.errors import (
@@ -151,7 +151,7 @@ async def drop_dead_letter(task_id: str, services: ServicesOf, caller: AdminOf) 
 async def audit(
     services: ServicesOf,
     caller: AdminOf,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: LastOf = 100,
     format: FormatOf = Format.JSON,  # noqa: A002  (the name is the wire's)
 ) -> Response:
     """Return the last deeds, the newest first: who did what to which, from where, and the end."""

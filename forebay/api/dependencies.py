@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from forebay.access.caller import Caller, Scope
 from forebay.api.intake import check_open
@@ -39,6 +39,8 @@ async def admin_of(request: Request) -> Caller:
 CallerOf = Annotated[Caller, Depends(caller_of)]
 AdminOf = Annotated[Caller, Depends(admin_of)]
 ServicesOf = Annotated[Services, Depends(services_of)]
+LastOf = Annotated[int, Query(ge=1, le=1000)]
+"""How many of a log's entries are wanted, the newest."""
 
 
 async def open_door(request: Request, services: ServicesOf) -> Services:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from forebay.api.admin_deeds import deed_of, private
 from forebay.api.alerts.desk import AlertDesk
 from forebay.api.console.csv_form import TABLE_DOCS, Format, FormatOf, listed
-from forebay.api.dependencies import AdminOf, ServicesOf
+from forebay.api.dependencies import AdminOf, LastOf, ServicesOf
 from forebay.api.services import Services
 from forebay.core.errors import InvalidRequestError, NoSuchRouteError, SilenceNotFoundError
 from forebay.ops.alerts.silences import LONGEST_S, MOST_SILENCES, Silence, new_silence_id
@@ -54,7 +54,7 @@ async def list_alerts(services: ServicesOf, caller: AdminOf) -> Response:
 async def history(
     services: ServicesOf,
     caller: AdminOf,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: LastOf = 100,
     format: FormatOf = Format.JSON,  # noqa: A002  (the name is the wire's)
 ) -> Response:
     """Return the last alerts that began to fire or ended, the newest first."""

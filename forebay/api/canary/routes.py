@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from forebay.api.admin_deeds import deed_of, private
 from forebay.api.canary.desk import CanaryDesk
-from forebay.api.dependencies import AdminOf, ServicesOf
+from forebay.api.dependencies import AdminOf, LastOf, ServicesOf
 from forebay.api.services import Services
 from forebay.core.errors import NoSuchRouteError
 
@@ -42,9 +42,7 @@ async def set_share(form: ShareForm, services: ServicesOf, caller: AdminOf) -> R
 
 
 @router.get("/log")
-async def share_log(
-    services: ServicesOf, caller: AdminOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> Response:
+async def share_log(services: ServicesOf, caller: AdminOf, limit: LastOf = 100) -> Response:
     """Return the last changes of the share, the newest first: rollbacks with their figures."""
     del caller
     return private(await _desk(services).log(limit))
