@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from forebay.config_alerts import AlertSettings
+from forebay.config.alerts import AlertSettings
 from forebay.ops.alerts.prometheus import prometheus_rules
 from forebay.ops.alerts.rules import read_rules
 from scripts.dashboard_panels import ROWS, STAT, Panel

@@ -1,4 +1,4 @@
-"""What each setting means, in Chinese; ``settings_doc`` holds it to ``forebay/config.py``."""
+"""What each setting means, in Chinese; ``settings_doc`` holds it to ``forebay/config/``."""
 
 WORDS_ZH = {
     "model": "模型权重所在的文件夹，`demo` 表示内置的演示模型。",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forebay.config_alerts import AlertSettings
+from forebay.config.alerts import AlertSettings
 from forebay.ops.alerts.evaluation import evaluate
 from forebay.ops.alerts.rules import Rule, read_rules, wanted_series
 from forebay.ops.alerts.series import History, Sample

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from forebay.config import Settings, SettingsError
-from forebay.config_telemetry import read_headers
+from forebay.config.telemetry import read_headers
 from forebay.core.events import StepStats
 from forebay.core.trace import new_trace
 from forebay.ops import otlp

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
+from forebay.config.group import SettingsGroup
 from forebay.ops.canary.judgement import Terms
 from forebay.queue.groups import Group
 
 
-class CanarySettings(BaseSettings):
+class CanarySettings(SettingsGroup):
     """A second group of workers, and when its share is taken back."""
 
     worker_group: Literal["stable", "canary"] = Field(

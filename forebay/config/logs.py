@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings
 
+from forebay.config.group import SettingsGroup
 from forebay.log_file import LogFileTerms
 
 
-class LogSettings(BaseSettings):
+class LogSettings(SettingsGroup):
     """What is logged, where, and for how long it is kept."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

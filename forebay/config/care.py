@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings
 
+from forebay.config.group import SettingsGroup
 from forebay.core.daily_window import DailyWindow, zone_named
 
 
-class CareSettings(BaseSettings):
+class CareSettings(SettingsGroup):
     """When workers are recycled, and how."""
 
     recycle_window: str = Field(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+
+from forebay.config.group import SettingsGroup
 
 
-class PageSettings(BaseSettings):
+class PageSettings(SettingsGroup):
     """On which ports besides the API's own a page is met."""
 
     playground_port: int | None = Field(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic import Field, SecretStr, model_validator
 
-from forebay.outbound.allowed import check_ports, read_allowed
-from forebay.outbound.signing import read_secrets
-
-Texts = Annotated[tuple[str, ...], NoDecode]
+from forebay.config.group import SettingsGroup
+from forebay.config.values import InsidePlaces, Ports, SigningSecrets, Texts
 
 THRESHOLDS: Final = (
     "queue_waiting", "queue_oldest_s", "dead_letters", "worker_restarts", "errors", "latency_s",
@@ -21,7 +18,7 @@ THRESHOLDS: Final = (
 """What the rules know as ``${name}`` is the setting ``alert_name``."""
 
 
-class AlertSettings(BaseSettings):
+class AlertSettings(SettingsGroup):
     """From when on somebody is told, and how."""
 
     alerts: bool = Field(True, description="Whether the API judges the rules of alerts itself.")
@@ -76,12 +73,12 @@ class AlertSettings(BaseSettings):
     alert_certificates: Texts = Field(
         (), description="Files of certificates (PEM) to watch, comma-separated; the queue's always."
     )
-    alert_allow: Texts = Field(
+    alert_allow: InsidePlaces = Field(
         (),
         description="Hosts, addresses and networks (CIDR) inside that alerts may be pushed to, "
         "comma-separated; the public internet always.",
     )
-    alert_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+    alert_ports: Ports = Field(
         (80, 443), description="Ports that alerts may be pushed to, comma-separated."
     )
     alert_dingtalk_url: SecretStr | None = Field(
@@ -108,7 +105,7 @@ class AlertSettings(BaseSettings):
         None, description="Any receiver of signed webhooks; needs alert_webhook_secret."
     )
     alert_webhook_url_file: Path | None = Field(None, description="File that holds it.")
-    alert_webhook_secret: SecretStr | None = Field(
+    alert_webhook_secret: SigningSecrets = Field(
         None, description="Secrets that sign them (`whsec_` and base64), comma-separated."
     )
     alert_webhook_secret_file: Path | None = Field(None, description="File that holds them.")
@@ -125,34 +122,6 @@ class AlertSettings(BaseSettings):
     alert_smtp_password_file: Path | None = Field(None, description="File that holds it.")
     alert_mail_from: str = Field("", description="Sender of mails.")
     alert_mail_to: Texts = Field((), description="Receivers of mails, comma-separated.")
-
-    @field_validator(
-        "alert_certificates", "alert_allow", "alert_ports", "alert_mail_to", mode="before"
-    )
-    @classmethod
-    def _alert_listed(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("alert_allow")
-    @classmethod
-    def _alert_allowed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        read_allowed(value)
-        return value
-
-    @field_validator("alert_ports")
-    @classmethod
-    def _alert_numbers(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        check_ports(value)
-        return value
-
-    @field_validator("alert_webhook_secret")
-    @classmethod
-    def _alert_secrets(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            read_secrets(value.get_secret_value())
-        return value
 
     @model_validator(mode="after")
     def _whole_channels(self) -> Self:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode
 
-from forebay.outbound.allowed import check_ports, read_allowed
+from forebay.config.group import SettingsGroup
+from forebay.config.values import InsidePlaces, Ports, Texts
+from forebay.outbound.allowed import read_allowed
 
 
-class FetchSettings(BaseSettings):
+class FetchSettings(SettingsGroup):
     """Whether pictures are fetched, from where, and what one may cost."""
 
     fetch_urls: bool = Field(
         False, description="Whether pictures are fetched from URLs that clients name."
     )
-    fetch_only: Annotated[tuple[str, ...], NoDecode] = Field(
+    fetch_only: Texts = Field(
         (), description="Hosts that pictures may come from, comma-separated; unset: any public one."
     )
-    fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+    fetch_allow: InsidePlaces = Field(
         (),
         description="Hosts, addresses and networks (CIDR) inside that pictures may come from, "
         "comma-separated.",
     )
-    fetch_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+    fetch_ports: Ports = Field(
         (80, 443), description="Ports that pictures may come from, comma-separated."
     )
     fetch_timeout_s: float = Field(
@@ -47,19 +46,6 @@ class FetchSettings(BaseSettings):
         60.0, ge=0, le=3600, description="How long one is taken without asking whether it changed."
     )
 
-    @field_validator("fetch_only", "fetch_allow", "fetch_ports", mode="before")
-    @classmethod
-    def _fetch_listed(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("fetch_allow")
-    @classmethod
-    def _fetch_allowed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        read_allowed(value)
-        return value
-
     @field_validator("fetch_only")
     @classmethod
     def _fetch_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,9 +53,3 @@ class FetchSettings(BaseSettings):
         if networks:
             raise ValueError("must be names of hosts; addresses inside go into fetch_allow")
         return tuple(sorted(hosts))
-
-    @field_validator("fetch_ports")
-    @classmethod
-    def _fetch_numbers(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        check_ports(value)
-        return value

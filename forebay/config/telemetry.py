@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings
+
+from forebay.config.group import SettingsError, SettingsGroup
+from forebay.ops.telemetry import TelemetryTerms
 
 EXTRA = "opentelemetry"
 
 
-class TelemetrySettings(BaseSettings):
+class TelemetrySettings(SettingsGroup):
     """What leaves the machine of metrics and traces, if anything does."""
 
     otlp_endpoint: str = Field(
@@ -47,6 +49,14 @@ class TelemetrySettings(BaseSettings):
         if self.otlp_endpoint and (find_spec(EXTRA) is None or find_spec(f"{EXTRA}.proto") is None):
             raise ValueError("otlp_endpoint needs an extra: pip install 'forebay[otlp]'")
         return self
+
+    def telemetry(self) -> TelemetryTerms:
+        """Return where traces and metrics go. Raises SettingsError for headers that are none."""
+        try:
+            headers = read_headers(self.secret_of("otlp_headers") or "")
+        except ValueError as error:
+            raise SettingsError(f"otlp_headers: {error}") from error
+        return TelemetryTerms(self.otlp_endpoint, headers, self.otlp_metrics_s, self.otlp_sample)
 
 
 def read_headers(text: str) -> dict[str, str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode
 
 from forebay.access.addresses import ForwardedHeader, read_address, read_networks
 from forebay.access.caller import Scope
@@ -14,12 +13,11 @@ from forebay.access.errors import AccessSetupError
 from forebay.access.rules import METRICS_LIST, AccessRules
 from forebay.access.secret_file import read_secret_file
 from forebay.access.setup import SUBJECT, AccessSetup, TokenRules, TokenSetup
+from forebay.config.group import SettingsGroup
+from forebay.config.values import Texts
 
-Texts = Annotated[tuple[str, ...], NoDecode]
-"""Texts, separated by commas where they come from a flag or the environment."""
 
-
-class AccessSettings(BaseSettings):
+class AccessSettings(SettingsGroup):
     """Who may come in, from where, and how often."""
 
     api_key: SecretStr | None = Field(
@@ -90,16 +88,6 @@ class AccessSettings(BaseSettings):
     cors_credentials: bool = Field(
         False, description="Browsers may send them cookies and the like; never with `*`."
     )
-
-    @field_validator(
-        "trusted_proxies", "allow_infer", "allow_tasks", "allow_admin", "allow_metrics",
-        "cors_origins", mode="before",
-    )  # fmt: skip
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator(
         "trusted_proxies", "allow_infer", "allow_tasks", "allow_admin", "allow_metrics"

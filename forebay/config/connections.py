@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+
+from forebay.config.group import SettingsGroup
 
 
-class ConnectionSettings(BaseSettings):
+class ConnectionSettings(SettingsGroup):
     """What a client may take of the door before and after it has a request."""
 
     api_processes: int = Field(
