@@ -26,7 +26,6 @@ import httpx
 import psutil
 
 from forebay.bundle_redaction import Redactor, settings_form
-from forebay.cli_queue import opened_queue
 from forebay.config import ENV_PREFIX, Settings
 from forebay.engine.host_memory import available_bytes
 from forebay.findings import Finding
@@ -34,6 +33,7 @@ from forebay.ops.alerts.store import AlertStore
 from forebay.ops.resources import Machine
 from forebay.ops.worker_status import read_status, status_mark
 from forebay.queue.opening import OpenQueue
+from forebay.queue_here import opened_queue
 from forebay.worker.ports import local_url
 
 MOST_OF_A_PART: Final = 2 * 2**20

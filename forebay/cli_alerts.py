@@ -16,13 +16,13 @@ from forebay.access.audit import deed_of_cli
 from forebay.api.alerts.composition import alert_desk, alert_rules, alert_teller
 from forebay.api.alerts.desk import AlertDesk
 from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import on_queue
 from forebay.cli_view import complaints, console, print_json
 from forebay.config import Settings
 from forebay.core.errors import InvalidRequestError, SilenceNotFoundError
 from forebay.ops.alerts.prometheus import prometheus_rules
 from forebay.ops.alerts.silences import LONGEST_S, MOST_SILENCES, Silence, new_silence_id
 from forebay.ops.metrics import Metrics
+from forebay.queue_here import on_queue
 
 T = TypeVar("T")
 

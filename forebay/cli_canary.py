@@ -12,9 +12,9 @@ from forebay.access.audit import deed_of_cli
 from forebay.api.canary.composition import canary_desk
 from forebay.api.canary.desk import CanaryDesk
 from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import on_queue
 from forebay.cli_view import console, print_json, when
 from forebay.config import Settings
+from forebay.queue_here import on_queue
 
 T = TypeVar("T")
 

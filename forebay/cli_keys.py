@@ -17,10 +17,10 @@ from forebay.access.key_store import KeyStore
 from forebay.access.keys import ApiKey, KeyId, public_form
 from forebay.access.opening import forget_keys, open_keys
 from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import on_queue, opened_queue
 from forebay.cli_view import complaints, console, print_json
 from forebay.config import Settings
 from forebay.core.request import DEFAULT_TENANT, Priority, Tenant
+from forebay.queue_here import on_queue, opened_queue
 
 T = TypeVar("T")
 DAY_S = 86_400.0

@@ -10,10 +10,10 @@ import typer
 
 from forebay.access.audit import AuditTrail, deed_of_cli
 from forebay.cli_options import DataDir, QueueUrl, Sets, settings_of
-from forebay.cli_queue import opened_queue
 from forebay.cli_view import console, when
 from forebay.config import Settings
 from forebay.ops.log_level import LONGEST_S, Level, LogLevels
+from forebay.queue_here import opened_queue
 
 
 class Wanted(StrEnum):

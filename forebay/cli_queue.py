@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from forebay.access.audit import AuditTrail, Deed, deed_of_cli
+from forebay.access.audit import AuditTrail, deed_of_cli
 from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_tasks_view import print_dead_letters, print_task, print_tasks
 from forebay.cli_view import console, print_json
@@ -20,14 +19,13 @@ from forebay.config import Settings
 from forebay.core.errors import TaskNotFoundError
 from forebay.core.request import Priority, TaskId, Tenant
 from forebay.queue import backup as backups
-from forebay.queue.address import Form, ServerAddress, parse_address
-from forebay.queue.embedded import EmbeddedValkey
-from forebay.queue.errors import BackupError, QueueNotRunningError
-from forebay.queue.opening import OpenQueue, open_queue
-from forebay.queue.ports import Listing, TaskRecord
+from forebay.queue.address import Form
+from forebay.queue.errors import BackupError
+from forebay.queue.opening import OpenQueue
+from forebay.queue.ports import Listing, QueueDepth, TaskRecord
 from forebay.queue.rights import acl_command
+from forebay.queue_here import on_queue
 
-T = TypeVar("T")
 PAGE = 500
 DRAIN_POLL_S = 0.5
 
@@ -70,7 +68,7 @@ def list_command(
     """List tasks that have not ended, and the queue's size."""
     level = _level(priority)
 
-    async def work(opened: OpenQueue) -> tuple[list[TaskRecord], Any]:
+    async def work(opened: OpenQueue) -> tuple[list[TaskRecord], QueueDepth]:
         of = Tenant(tenant) if tenant else None
         return await _tasks(opened, state.listing, limit, level, of), await opened.queue.depth()
 
@@ -302,46 +300,6 @@ def _act_on(settings: Settings, task_ids: Sequence[str], act: _Act) -> None:
         console.print(task_id, end="  ", markup=False)
         console.print(said)
     raise typer.Exit(0 if all(results) else 1)
-
-
-def on_queue(
-    settings: Settings, work: Callable[[OpenQueue], Awaitable[T]], deed: Deed | None = None
-) -> T:
-    """Do ``work`` on the queue; with a ``deed`` it is recorded, whatever comes of it."""
-
-    async def main() -> T:
-        async with opened_queue(settings) as opened:
-            if deed is None:
-                return await work(opened)
-            async with AuditTrail(opened.access, settings.queue_name).recorded(deed):
-                return await work(opened)
-
-    return asyncio.run(main())
-
-
-@asynccontextmanager
-async def opened_queue(settings: Settings) -> AsyncIterator[OpenQueue]:
-    """Open the queue of the settings, or that of the stack that runs here, for the block."""
-    async with open_queue(
-        queue_address_of(settings),
-        settings.queue_name,
-        settings.queue_limits(),
-        partitions=settings.queue_partitions,
-    ) as opened:
-        yield opened
-
-
-def queue_address_of(settings: Settings) -> ServerAddress:
-    """Return where the queue is: as set, else the private server of the data folder."""
-    if settings.queue_url is not None:
-        return settings.queue_address()
-    folder = settings.queue_dir
-    if not folder.is_dir() or not (server := EmbeddedValkey(folder)).socket.exists():
-        raise QueueNotRunningError(
-            f"No queue runs in {folder}.",
-            mend="Start `forebay serve` on it, or name another with --data-dir or --queue-url.",
-        )
-    return parse_address(server.url)
 
 
 def _private(settings: Settings) -> Settings:

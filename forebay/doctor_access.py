@@ -10,11 +10,11 @@ from forebay.access.errors import AccessSetupError
 from forebay.access.keys import ApiKey
 from forebay.access.opening import open_keys, token_source
 from forebay.access.setup import TokenSetup
-from forebay.cli_queue import opened_queue
 from forebay.config import Settings, SettingsError
 from forebay.core.errors import KeysUnavailableError, QueueUnavailableError
 from forebay.findings import Finding, Verdict
 from forebay.queue.errors import QueueNotRunningError, QueueSetupError
+from forebay.queue_here import opened_queue
 
 SOON_DAYS = 14
 _DAY_S = 86_400.0

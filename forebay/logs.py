@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -55,22 +56,8 @@ def configure_logs(
         else structlog.processors.JSONRenderer()
     )
     handler = _handler(process, file)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), keep_first_line],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                write_exception,
-                keep_allowed_fields,
-                ending,
-            ],
-        )
-    )
-    root = logging.getLogger()
-    for old in root.handlers:
-        if isinstance(old, LogFile):
-            old.close()
-    root.handlers[:] = [handler]
+    handler.setFormatter(_formatter(shared, ending))
+    _put_in_place_of_all(handler)
     set_level(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -92,6 +79,29 @@ def _handler(process: str, file: LogFileTerms | None) -> logging.Handler:
     handler = LogFile(file, process)
     reopen_on_hangup(handler)
     return handler
+
+
+def _formatter(
+    shared: Sequence[structlog.typing.Processor], ending: structlog.typing.Processor
+) -> logging.Formatter:
+    """Return what makes a line; libraries' lines, too, go through ``shared`` first."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), keep_first_line],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            write_exception,
+            keep_allowed_fields,
+            ending,
+        ],
+    )
+
+
+def _put_in_place_of_all(handler: logging.Handler) -> None:
+    root = logging.getLogger()
+    for old in root.handlers:
+        if isinstance(old, LogFile):
+            old.close()
+    root.handlers[:] = [handler]
 
 
 def _process_namer(process: str) -> structlog.typing.Processor:

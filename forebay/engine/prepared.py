@@ -111,20 +111,11 @@ class Preparer:
         """
         sampling = request.sampling
         self._refuse_too_many(request)
-        constraint = sampling.constraint
-        if constraint is None and request.tools is not None:
-            constraint = Constraint.calls(request.tools)
-        self._refuse_odd(sampling, constraint)
-        grammar = None if constraint is None else self.grammars.compile(constraint)
+        grammar = self._grammar(request)
         decoded = {part.sha256: self._image(part.sha256, images) for part in request.images}
         in_order = [part.sha256 for part in request.images]
         token_ids, spans = self._tokens(request, in_order, decoded)
-        room = self.longest - len(token_ids)
-        if room < 1:
-            raise PromptTooLongError(
-                f"the prompt takes {len(token_ids)} tokens with its pictures; prompt and answer "
-                f"together may take {self.longest}"
-            )
+        room = self._room(len(token_ids))
         positions, next_position = rope_positions(
             token_ids,
             [decoded[sha256].grid for sha256 in in_order],
@@ -144,6 +135,24 @@ class Preparer:
             terms=terms,
             grammar=grammar,
         )
+
+    def _grammar(self, request: InferenceRequest) -> GrammarState | None:
+        """Return what its answers must follow: a constraint of its own, else calls of its tools."""
+        constraint = request.sampling.constraint
+        if constraint is None and request.tools is not None:
+            constraint = Constraint.calls(request.tools)
+        self._refuse_odd(request.sampling, constraint)
+        return None if constraint is None else self.grammars.compile(constraint)
+
+    def _room(self, prompt_tokens: int) -> int:
+        """Return how many tokens an answer to so long a prompt may have."""
+        room = self.longest - prompt_tokens
+        if room < 1:
+            raise PromptTooLongError(
+                f"the prompt takes {prompt_tokens} tokens with its pictures; prompt and answer "
+                f"together may take {self.longest}"
+            )
+        return room
 
     def _refuse_odd(self, sampling: SamplingParams, constraint: Constraint | None) -> None:
         if constraint is not None and (sampling.min_tokens or sampling.ignore_eos):
