@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from forebay.access.caller import Scope
 from forebay.access.rules import AccessRules
 from tests.access.doors import bearer, guarded, hs256, make_key, setup, token
 from tests.api.door import Door
+from tests.api.schemathesis_run import finds_nothing
 
 METHODS = ("get", "post", "delete")
 OPEN = {"/", "/health", "/healthz", "/ready", "/metrics", "/health/generate", "/samples.json"}
@@ -90,15 +89,11 @@ async def test_a_tool_that_believes_it_finds_no_route_open_that_should_be_shut(
     monkeypatch.setattr(gate, "GUESSES_AT_ONCE", 10_000)  # it guesses more than anybody may
     async with guarded(redis, tmp_path, decoders) as (door, access):
         key = await make_key(access, *Scope)
-        run = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"{door.url}/openapi.json"),
-            *("--checks", "ignored_auth", "--phases", "fuzzing", "--max-examples", "2"),
-            *("--generation-deterministic", "--no-shrink", "--no-color"),
+        await finds_nothing(
+            door.url,
+            tmp_path,
+            *("--checks", "ignored_auth", "--phases", "fuzzing"),
             *("--include-method", "GET", "--include-path-regex", "^/v1/(models|tasks|admin)"),
-            *("-H", f"Authorization: Bearer {key}", "--request-timeout", "20"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            *("--header", f"Authorization: Bearer {key}"),
+            examples=2,
         )
-        told, _ = await run.communicate()
-    assert run.returncode == 0, told.decode()

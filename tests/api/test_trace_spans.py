@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,22 +24,11 @@ from tests.api.door import MODEL, Door, data_url, open_door
 from tests.api.engine_rig import answering
 from tests.checkpoints import TINY, write_checkpoint
 from tests.ops.otlp_collector import Collector, SeenSpan, collecting
+from tests.queue.stumbling import StumblingBlobs
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 EXACT_NS = 2_000_000
 """What is measured by one clock fits; the queue tells a wait in whole milliseconds."""
-
-
-class StumblingBlobs(FolderBlobs):
-    """A store whose first read fails: the delivery comes to nothing, and there is another."""
-
-    reads = 0
-
-    async def get(self, sha256: str) -> bytes:
-        self.reads += 1
-        if self.reads == 1:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return await super().get(sha256)
 
 
 @pytest.fixture(scope="module")

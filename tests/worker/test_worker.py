@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import io
 import threading
 import time
@@ -41,6 +40,7 @@ from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.token_stream import RedisTokenStreams
 from forebay.worker.engine_thread import EngineThread
 from forebay.worker.worker import Worker, WorkerLimits
+from tests.queue.stumbling import StumblingBlobs
 
 LIMITS = WorkerLimits(max_leases=6, heartbeat_s=0.1, idle_wait_s=0.2, drain_s=20, retry_s=5)
 
@@ -147,18 +147,6 @@ async def test_a_task_whose_picture_is_gone_fails_and_its_neighbours_do_not(rig:
     assert record.state is State.FAILED
     assert record.error is not None
     assert record.error.code == "inference_failed"
-
-
-class StumblingBlobs(FolderBlobs):
-    """A store whose first read fails, as when a process is out of files."""
-
-    reads = 0
-
-    async def get(self, sha256: str) -> bytes:
-        self.reads += 1
-        if self.reads == 1:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return await super().get(sha256)
 
 
 async def test_a_picture_that_cannot_be_read_now_is_read_by_the_next_delivery(
