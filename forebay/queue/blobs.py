@@ -24,6 +24,9 @@ SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
 ASIDE_NAME: Final = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
 MAX_BYTES: Final = 10 * 2**30
 RECOUNT_S: Final = 10.0
+YOUNG_S: Final = 60.0
+"""A tenth of the least age at which a sweep looks at a file."""
+
 UNFINISHED_TTL_S: Final = 3600.0
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RETRY_AFTER_S: Final = 60.0
@@ -141,7 +144,7 @@ class FolderBlobs:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            self._renew(Path(name))
+            os.utime(name, (self._clock(),) * 2)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -199,10 +202,14 @@ class FolderBlobs:
         return [AsideName(path.name) for path in found if ASIDE_NAME.fullmatch(path.name)]
 
     def _renew(self, path: Path) -> bool:
-        """Set a file's time to now; False when it is not there."""
+        """Set a file's time to now, unless it is young; False when it is not there.
+
+        To change a file whose name and bytes are just being synced would wait for the disk.
+        """
         now = self._clock()
         try:
-            os.utime(path, (now, now))
+            if not 0 <= now - path.stat().st_mtime < YOUNG_S:
+                os.utime(path, (now, now))
         except FileNotFoundError:
             return False
         return True
