@@ -1,42 +1,25 @@
-"""Raw HTTP load: bytes that are ready, a connection for each request, as ``ab`` does it."""
+"""Raw HTTP load: requests as bytes, a Poisson process of them, and what they got."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import random
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
 
+from bench.door_client import LENGTH, LIMIT_S, STATUS, Reply
 from bench.pictures import picture
 from bench.statistics import percentile
 
-LIMIT_S = 120.0
 PHOTO_BYTES = 100_000
 _BOUNDARY = "forebay-bench-boundary"
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a request got, and when: seconds, ``began`` on this process's clock.
-
-    ``status`` 0: none, ``body`` then has the reason.
-    """
-
-    began: float
-    seconds: float
-    status: int
-    body: bytes
 
 
 def photo(index: int) -> bytes:
@@ -83,11 +66,11 @@ async def send(url: str, request: bytes) -> Reply:
         async with asyncio.timeout(LIMIT_S), _connected(url) as (reader, writer):
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
-            length = _LENGTH.search(head)
+            length = LENGTH.search(head)
             body = await (reader.readexactly(int(length[1])) if length else reader.read())
     except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
         return Reply(began, time.perf_counter() - began, 0, type(error).__name__.encode())
-    status = _STATUS.match(head)
+    status = STATUS.match(head)
     return Reply(began, time.perf_counter() - began, int(status[1]) if status else 0, body)
 
 
@@ -101,23 +84,6 @@ async def _connected(
         yield reader, writer
     finally:
         writer.transport.abort()
-
-
-async def at_once(url: str, requests: Sequence[bytes]) -> list[Reply]:
-    """Send every request at the same time."""
-    return list(await asyncio.gather(*(send(url, request) for request in requests)))
-
-
-async def closed(url: str, requests: Iterable[bytes], concurrency: int) -> list[Reply]:
-    """Keep so many requests under way until all are answered."""
-    waiting, replies = iter(requests), list[Reply]()
-
-    async def one_client() -> None:
-        for request in waiting:
-            replies.append(await send(url, request))
-
-    await asyncio.gather(*(one_client() for _ in range(concurrency)))
-    return replies
 
 
 async def open_loop(

@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 import uvloop
 
-from bench.door_load import Reply, about, at_once, open_loop, photo, predict_request
+from bench.door_client import Reply, at_once
+from bench.door_load import about, open_loop, photo, predict_request
 from bench.door_plan import DoorPlan
 from bench.peers import ROOT, forebay
 from bench.plan import Raw
@@ -70,7 +71,7 @@ def overload(plan: DoorPlan, part: str) -> Raw:
 
 def _capacity(server: RunningServer, requests: Sequence[bytes]) -> float:
     """Return the answers a second while a burst is worked off, the first quarter left out."""
-    task_ids = [_task_id(one) for one in uvloop.run(at_once(server.url, requests))]
+    task_ids = [_task_id(one) for one in at_once(server.url, requests)]
     marks: list[float] = []
     for at in (max(1, len(task_ids) // 4), len(task_ids)):
         _wait(server.url, task_ids, at)

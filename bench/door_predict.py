@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import uvloop
 
-from bench.door_load import about, at_once, closed, photo, predict_request
+from bench.door_client import at_once, closed
+from bench.door_load import about, photo, predict_request
 from bench.door_plan import DoorPlan
 from bench.peers import ROOT, PeerMissingError
 from bench.plan import Raw
@@ -63,14 +63,14 @@ def _line(rates: dict[str, float]) -> str:
 def _measure(
     door: RunningServer, same: Sequence[bytes], apart: Sequence[bytes], burst: Sequence[bytes]
 ) -> Raw:
-    uvloop.run(closed(door.url, same[:CLIENTS], 4))  # warm
+    closed(door.url, same[:CLIENTS], 4)  # warm
     result: Raw = {}
     for kind, requests in (("same", same), ("apart", apart)):
         before = _cpu_s(door)
-        result[kind] = about(uvloop.run(closed(door.url, requests, CLIENTS)))
+        result[kind] = about(closed(door.url, requests, CLIENTS))
         result[kind]["cpu_ms_each"] = (_cpu_s(door) - before) / len(requests) * 1000
-    result["burst_50"] = about(uvloop.run(at_once(door.url, burst[:50])))
-    result["burst"] = about(uvloop.run(at_once(door.url, burst)))
+    result["burst_50"] = about(at_once(door.url, burst[:50]))
+    result["burst"] = about(at_once(door.url, burst))
     return result
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import http.client
 import json
 import subprocess
 import sys
@@ -21,21 +22,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
-import uvloop
-
-from bench.client import ANSWER_TOKENS, QUESTIONS, Target, burst, takes_fixed_length
+from bench.client import ANSWER_TOKENS, QUESTIONS, Target, takes_fixed_length
+from bench.door_client import Reply, at_once
+from bench.door_load import http_post
 from bench.door_plan import DoorPlan
 from bench.peers import ROOT, forebay
 from bench.pictures import picture
 from bench.plan import Raw
 from bench.queue_server import queue_server
-from bench.servers import Recipe, RunningServer, clean_environment, running, stop
-from bench.statistics import Answer, percentile
+from bench.servers import Recipe, RunningServer, ServerError, clean_environment, running, stop
+from bench.statistics import percentile
 from forebay.engine import SPIN_COUNT
 from scripts.running_stack import free_port
 
+_CHAT_PATH = "/v1/chat/completions"
+_JSON = "application/json"
+_CHAT_HEADERS = {"Cache-Control": "no-store", "Content-Type": _JSON}
+_DONE = b"data: [DONE]\n\n"
 _WARM_UP = 20
 _PICTURES = 10_000
 
@@ -47,7 +52,7 @@ def added(plan: DoorPlan, part: str) -> Raw:
         raw: Raw = {}
         for kind in ("picture", "text"):
             bodies = [_chat(n, kind) for n in range(_WARM_UP + plan.sizes.singles)]
-            seconds = asyncio.run(_one_by_one(door.url, bodies))[_WARM_UP:]
+            seconds = _one_by_one(door.url, bodies)[_WARM_UP:]
             raw[kind] = {
                 "requests": len(seconds),
                 **{f"p{share}_ms": percentile(seconds, share / 100) * 1000 for share in (50, 99)},
@@ -71,16 +76,19 @@ def _chat(number: int, kind: str) -> dict[str, Any]:
     }
 
 
-async def _one_by_one(url: str, bodies: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the time of each request until its stream ended."""
+def _one_by_one(url: str, bodies: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the time of each request until its stream ended, on one connection that is kept."""
     seconds = []
-    headers = {"Cache-Control": "no-store", "Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as door:
-        for body in [json.dumps(body).encode() for body in bodies]:
-            began = time.perf_counter()
-            reply = await door.post("/v1/chat/completions", content=body, headers=headers)
-            seconds.append(time.perf_counter() - began)
-            reply.raise_for_status()
+    door = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    for body in [json.dumps(body).encode() for body in bodies]:
+        began = time.perf_counter()
+        door.request("POST", _CHAT_PATH, body, _CHAT_HEADERS)
+        reply = door.getresponse()
+        said = reply.read()
+        seconds.append(time.perf_counter() - began)
+        if reply.status != 200 or not said.endswith(_DONE):
+            raise ServerError(f"the door answered {reply.status}: {said[-200:]!r}")
+    door.close()
     return seconds
 
 
@@ -118,20 +126,24 @@ def pace(plan: DoorPlan, part: str) -> Raw:
         target = dataclasses.replace(target, fixed_length=fixed)
         for number in range(plan.sizes.rounds):
             first = (number + 1) * 1000
-            road = uvloop.run(burst(target, target.bodies(first, count)))
+            road_s = _whole(at_once(server.url, _posts(target, first, count)))
             alone = _alone(plan, first, count)
-            raw["rounds"].append({"road_s": _whole(road), "engine_s": alone["total_s"]})
+            raw["rounds"].append({"road_s": road_s, "engine_s": alone["total_s"]})
             plan.say(f"{part}: round {number + 1}: {raw['rounds'][-1]}")
             plan.save(part, raw)
     return raw
 
 
-def _whole(answers: Sequence[Answer]) -> float:
-    began = min(one.began for one in answers)
-    failed = [one.error for one in answers if one.error is not None]
+def _posts(target: Target, first: int, count: int) -> list[bytes]:
+    return [http_post(_CHAT_PATH, _JSON, body) for body in target.bodies(first, count)]
+
+
+def _whole(replies: Sequence[Reply]) -> float:
+    """Return the time from the first request to the last answer's end."""
+    failed = [one for one in replies if one.status != 200 or _DONE not in one.body]
     if failed:
-        raise RuntimeError(f"{len(failed)} requests failed: {failed[0]}")
-    return max(one.began + one.latency for one in answers) - began
+        raise ServerError(f"{len(failed)} requests failed: {failed[0].body[-300:]!r}")
+    return max(one.began + one.seconds for one in replies) - min(one.began for one in replies)
 
 
 def _alone(plan: DoorPlan, first: int, count: int) -> Raw:

@@ -14,10 +14,11 @@ from forebay.api.call_chunks import CallChunks
 from forebay.api.chat_form import ChatForm, chat_ask, read_chat_form
 from forebay.api.chat_objects import Chunks, completion
 from forebay.api.chat_stream import answer_events
-from forebay.api.dependencies import CallerOf, OpenDoor
+from forebay.api.dependencies import caller_of, open_door, services_of
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go, read_parsed
+from forebay.api.plain_route import PlainRoute
 from forebay.api.preferences import KEY_HEADER, idempotency_of
 from forebay.api.reuse import cache_wishes
 from forebay.api.route_docs import header_fields, json_body
@@ -26,7 +27,7 @@ from forebay.api.taken import Taken
 from forebay.api.waiting import abandon
 from forebay.core.tools import ToolUse
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], route_class=PlainRoute)
 
 _DOCS = {**json_body(ChatForm), "parameters": header_fields(KEY_HEADER)}
 
@@ -50,10 +51,11 @@ class _Asked:
 
 
 @router.post("/v1/chat/completions", openapi_extra=_DOCS)
-async def chat_completions(request: Request, services: OpenDoor, caller: CallerOf) -> Response:
+async def chat_completions(request: Request) -> Response:
     """Answer a conversation that may hold pictures."""
     arrived = time.monotonic()
-    asked = await _take(request, services, caller)
+    services = await open_door(request, await services_of(request))
+    asked = await _take(request, services, await caller_of(request))
     let_go(request)
     taken = asked.taken
     task_id = taken.enqueued.task_id

@@ -13,8 +13,9 @@ from pydantic import Field, ValidationError
 
 from forebay.api.chat_fields import HONOURED, refuse_unsupported
 from forebay.api.data_url import picture_in
-from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.intake import Ask, Turn
 from forebay.api.picture_urls import PictureUrl
+from forebay.api.pictures import RawPicture
 from forebay.api.sampling_form import (
     MOST_TOP_LOGPROBS,
     SamplingForm,

@@ -9,8 +9,9 @@ from starlette.responses import JSONResponse
 
 from forebay.api.answers import elapsed_ms, failure_of
 from forebay.api.dependencies import CallerOf, ServicesOf, caller_of, open_door, services_of
-from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.intake import Ask, Turn, submit
 from forebay.api.own_tasks import own_task
+from forebay.api.pictures import RawPicture
 from forebay.api.plain_route import PlainRoute
 from forebay.api.priorities import read_priority
 from forebay.api.reuse import cache_header, cache_wishes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from forebay.admission.content import Base64Content
-from forebay.api.intake import RawPicture
 from forebay.api.picture_urls import PictureUrl
+from forebay.api.pictures import RawPicture
 from forebay.core.errors import InvalidRequestError
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forebay.access.caller import Caller
-from forebay.admission.content import Content
 from forebay.admission.cost import PricedPicture, price_picture, price_request
 from forebay.admission.header import read_header
 from forebay.admission.held import Hold
 from forebay.admission.policy import NOTHING, Shed, count_fault, decide, queue_fault
+from forebay.api.disconnect import end
 from forebay.api.picture_urls import PictureUrl, fetch_all
+from forebay.api.pictures import RawPicture, StoringPictures
 from forebay.api.reuse import CacheWishes, same_answer
 from forebay.api.services import Services
 from forebay.core.errors import (
@@ -32,7 +33,6 @@ from forebay.core.request import (
     Role,
     SamplingParams,
     TaskId,
-    Tenant,
     TextPart,
 )
 from forebay.core.template_files import NO_TOOLS
@@ -40,18 +40,6 @@ from forebay.core.tools import ToolCall, ToolUse
 from forebay.core.trace import current_trace
 from forebay.ops.spans import span_of
 from forebay.queue.ports import Enqueued, Idempotency, NewTask
-
-
-@dataclass(frozen=True, slots=True)
-class RawPicture:
-    """A picture as its client sent it. ``side``: wanted longest side once stored, in pixels.
-
-    ``lossless``: it is not to be compressed any further.
-    """
-
-    content: Content
-    side: int | None = None
-    lossless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,16 +201,43 @@ async def _stored_and_enqueued(
     priced: Sequence[PricedPicture],
 ) -> Enqueued:
     for again in (False, True):
-        stored = await _store_all(services, caller.tenant, raw, priced)
+        pictures = StoringPictures(services, caller.tenant)
+        await pictures.store(raw, priced)
+        task = _task(services, ask, caller, cost, pictures.parts)
         try:
-            async with services.turns:
-                return await services.queue.enqueue(_task(services, ask, caller, cost, stored))
+            return await _settled_and_enqueued(services, task, pictures)
         except PicturesNotHeldError:
             # the way in was too long, or the queue's server has lost what it knew a moment ago
-            services.stored.forget(caller.tenant, [one.sha256 for one in stored])
+            pictures.forget()
             if again:
                 raise
     raise AssertionError  # the second try returns or raises
+
+
+async def _settled_and_enqueued(
+    services: Services, task: NewTask, pictures: StoringPictures
+) -> Enqueued:
+    """Enqueue while the disk takes the pictures: a worker may begin, its client is told of both."""
+    if pictures.safe:
+        return await _enqueued(services, task)
+    settling = asyncio.ensure_future(pictures.settle())
+    try:
+        enqueued = await _enqueued(services, task)
+    except BaseException:
+        await end(settling)
+        raise
+    try:
+        await settling
+    except ForebayError:
+        if enqueued.fresh:  # its client hears that it was not taken
+            await services.queue.cancel(enqueued.task_id)
+        raise
+    return enqueued
+
+
+async def _enqueued(services: Services, task: NewTask) -> Enqueued:
+    async with services.turns:
+        return await services.queue.enqueue(task)
 
 
 def _task(
@@ -275,37 +290,6 @@ def _check_text(texts: Sequence[str]) -> None:
 def _price(services: Services, picture: RawPicture) -> PricedPicture:
     side = min(picture.side or services.settings.image_side, services.settings.image_side)
     return price_picture(read_header(picture.content), side, services.profile.rules)
-
-
-async def _store_all(
-    services: Services,
-    tenant: Tenant,
-    raw: Sequence[RawPicture],
-    priced: Sequence[PricedPicture],
-) -> list[ImagePart]:
-    # one after the other: a refusal must not kill a decoder in the middle of its neighbour, and
-    # many pictures in one request must not hold up everyone else's one
-    return [
-        await _store(services, tenant, picture, price)
-        for picture, price in zip(raw, priced, strict=True)
-    ]
-
-
-async def _store(
-    services: Services, tenant: Tenant, raw: RawPicture, price: PricedPicture
-) -> ImagePart:
-    started = time.monotonic()
-    with span_of(services.spans, "decode picture"):
-        picture = await services.images.normalise(
-            raw.content, price.header, price.side, lossless=raw.lossless
-        )
-    services.metrics.decode_seconds.observe(time.monotonic() - started)
-    if not services.stored.has(tenant, picture.sha256):
-        began = services.stored.now()
-        async with services.turns:
-            await services.blobs.put(picture.content, tenant)
-        services.stored.note(tenant, picture.sha256, began)
-    return ImagePart(picture.sha256, picture.width, picture.height)
 
 
 def _messages(turns: Sequence[Turn], stored: Sequence[ImagePart]) -> tuple[Message, ...]:

@@ -12,7 +12,8 @@ from typing import Final
 
 from forebay.access.caller import MOST_URGENT, Caller
 from forebay.api.answers import final_record
-from forebay.api.intake import Ask, RawPicture, Turn, submit
+from forebay.api.intake import Ask, Turn, submit
+from forebay.api.pictures import RawPicture
 from forebay.api.probed import SILENT, Probed
 from forebay.api.reuse import CacheWishes
 from forebay.api.services import Services

@@ -15,9 +15,10 @@ from forebay.api.charsets import form_charset
 from forebay.api.chat_fields import HARMLESS, refuse_unsupported
 from forebay.api.chat_form import json_object
 from forebay.api.data_url import picture_in
-from forebay.api.intake import Ask, RawPicture, Turn
+from forebay.api.intake import Ask, Turn
 from forebay.api.middleware.body_limit import hold_files, read_body, read_parsed
 from forebay.api.picture_urls import PictureUrl
+from forebay.api.pictures import RawPicture
 from forebay.api.preferences import KEY_HEADER, form_content, idempotency_of
 from forebay.api.priorities import read_priority
 from forebay.api.reuse import CacheWishes, cache_wishes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import structlog
@@ -24,7 +25,8 @@ DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": waiting\n\n"
 """A comment: readers skip it, proxies see that the stream lives."""
 
-_END: Final = b""
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Made once: ``json.dumps`` makes an encoder for each call that wishes for something."""
 
 HEADERS: Final = {
     "Cache-Control": "no-cache",
@@ -36,7 +38,7 @@ def event(content: Any, *, name: str | None = None, stream_id: str | None = None
     """Return one event with a JSON content; ``stream_id`` is the place that a client resumes at."""
     head = f"event: {name}\n" if name else ""
     head += f"id: {stream_id}\n" if stream_id else ""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    text = _COMPACT(content)
     return f"{head}data: {text}\n\n".encode()
 
 
@@ -73,43 +75,60 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all events, or as many as the client stays for."""
         del scope
-        writing = asyncio.create_task(self._write(send))
+        line = _Line(send, self._send_timeout_s)
+        writing = asyncio.create_task(self._write(line))
+        beating = asyncio.create_task(line.keep_alive(self._keep_alive_s))
         watching = asyncio.create_task(gone(receive))
         try:
-            await asyncio.wait({writing, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if writing.done():
-                writing.result()
-            else:
+            await asyncio.wait({writing, beating, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for one in (writing, beating):
+                if one.done():
+                    one.result()
+            if not writing.done():
                 await self._on_gone()
         except TimeoutError:
             log.info("stream.slow_reader")
             await self._on_gone()
         finally:
-            await end(writing, watching)
+            await end(writing, beating, watching)
 
-    async def _write(self, send: Send) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
-        upcoming = asyncio.ensure_future(self._next())
-        try:
-            while True:
-                await asyncio.wait({upcoming}, timeout=self._keep_alive_s)
-                if not upcoming.done():
-                    await self._send(send, KEEP_ALIVE)
-                    continue
-                chunk = upcoming.result()
-                if chunk == _END:
-                    break
-                upcoming = asyncio.ensure_future(self._next())
-                await self._send(send, chunk)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            await end(upcoming)
-            await self._events.aclose()
+    async def _write(self, line: _Line) -> None:
+        # one task for all events, not one for each: a token costs half
+        async with aclosing(self._events):
+            await line.begin(self.raw_headers)
+            async for event in self._events:
+                await line.send(event)
+            await line.end()
 
-    async def _next(self) -> bytes:
-        return await anext(self._events, _END)
 
-    async def _send(self, send: Send, chunk: bytes) -> None:
-        async with asyncio.timeout(self._send_timeout_s):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+class _Line:
+    """What is sent to one client, a piece after the other; each is taken within ``timeout_s``."""
+
+    def __init__(self, send: Send, timeout_s: float) -> None:
+        self._send = send
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._sending = asyncio.Lock()
+
+    async def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def send(self, piece: bytes) -> None:
+        """Send an event. Raises TimeoutError where the client does not take it."""
+        async with self._sending, asyncio.timeout(self._timeout_s):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        self._sent_at = self._loop.time()
+
+    async def end(self) -> None:
+        async with self._sending:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def keep_alive(self, every_s: float) -> None:
+        """Send a comment whenever nothing was sent for so long. Raises as ``send``; never ends."""
+        while True:
+            quiet_s = self._loop.time() - self._sent_at
+            if quiet_s < every_s:
+                await asyncio.sleep(every_s - quiet_s)
+            else:
+                await self.send(KEEP_ALIVE)

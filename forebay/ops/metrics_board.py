@@ -30,7 +30,7 @@ log = structlog.get_logger("forebay.metrics")
 PROCESS: Final = "process"
 """The label that tells processes apart."""
 
-EVERY_S: Final = 2.0
+EVERY_S: Final = 5.0
 TOLD_FOR_S: Final = 20.0
 """What a process measured is shown for so long after its last word."""
 

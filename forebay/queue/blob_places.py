@@ -23,6 +23,9 @@ class PlacedBlobs:
         """Store ``content`` in the tenant's partition. Raises as ``RedisBlobs.put``."""
         return await self._stores[partition_of(tenant, len(self._stores))].put(content, tenant)
 
+    async def settle(self, sha256s: Sequence[str]) -> None:
+        """Return at once, as ``RedisBlobs.settle``."""
+
     async def get(self, sha256: str, tenant: Tenant = DEFAULT_TENANT) -> bytes:
         """Return the bytes, from whichever partition has them, the tenant's first."""
         first = partition_of(tenant, len(self._stores))

@@ -11,7 +11,8 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ SHA256_HEX: Final = re.compile(r"[0-9a-f]{64}")
 ASIDE_NAME: Final = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
 MAX_BYTES: Final = 10 * 2**30
 RECOUNT_S: Final = 10.0
+YOUNG_S: Final = 60.0
+"""A tenth of the least age at which a sweep looks at a file."""
+
 UNFINISHED_TTL_S: Final = 3600.0
 FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RETRY_AFTER_S: Final = 60.0
@@ -32,9 +36,11 @@ _FAN: Final = tuple(f"{byte:02x}" for byte in range(256))
 class FolderBlobs:
     """BlobStore and SweptBlobs on one machine, or on a file system that machines share.
 
-    A blob is written to a file of its own, synced, and renamed to its hash: readers see all of it
-    or nothing, and a task that survives a power loss finds its picture (measured: 0.3 ms for
-    100 KB on an NVMe disk). Storing bytes that are there already renews their time.
+    A blob is written to a file of its own and renamed to its hash: readers see all of it or
+    nothing. ``settle`` has the disk take the file and its name, in this order, so that one write of
+    the file system's journal holds both; a task that survives a power loss then finds its picture.
+    Storing bytes that are there already renews their time; what a power loss left half written is
+    written anew.
 
     ``max_bytes`` bounds the folder. Other processes' writes are counted every ten seconds, so the
     bound may be passed by what they write in between. ``clock``: seconds since the epoch, what the
@@ -63,6 +69,15 @@ class FolderBlobs:
         """
         del tenant  # all share the folder
         return await asyncio.to_thread(self._put, content)
+
+    async def settle(self, sha256s: Sequence[str]) -> None:
+        """Sync what was put, and the folders of its names.
+
+        Raises:
+            StorageFullError: the disk says only now that it is full.
+            QueueUnavailableError: it cannot be synced for another reason.
+        """
+        await asyncio.to_thread(self._settle, [self._path(one) for one in sha256s])
 
     async def get(self, sha256: str, tenant: Tenant = DEFAULT_TENANT) -> bytes:
         """Return the bytes, verified. Raises KeyError when they are not there, or are damaged."""
@@ -100,12 +115,28 @@ class FolderBlobs:
         sha256 = hashlib.sha256(content).hexdigest()
         path = self._path(sha256)
         try:
-            if not self._renew(path):
+            if not self._has(path, content):
                 self._reserve(len(content))
                 self._write(path, content)
         except OSError as error:
             raise _refusal(error) from error
         return sha256
+
+    def _has(self, path: Path, content: bytes) -> bool:
+        """Renew a file's time; False when it is not there, or not whole since a loss of power."""
+        try:
+            return self._renew(path) and path.read_bytes() == content
+        except FileNotFoundError:  # set aside in between
+            return False
+
+    def _settle(self, paths: Sequence[Path]) -> None:
+        try:
+            for path in paths:
+                with suppress(FileNotFoundError):  # set aside, so it was put and settled long ago
+                    _sync(path)
+                _sync(path.parent)
+        except OSError as error:
+            raise _refusal(error) from error
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,9 +144,7 @@ class FolderBlobs:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            self._renew(Path(name))
+            os.utime(name, (self._clock(),) * 2)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -173,10 +202,14 @@ class FolderBlobs:
         return [AsideName(path.name) for path in found if ASIDE_NAME.fullmatch(path.name)]
 
     def _renew(self, path: Path) -> bool:
-        """Set a file's time to now; False when it is not there."""
+        """Set a file's time to now, unless it is young; False when it is not there.
+
+        To change a file whose name and bytes are just being synced would wait for the disk.
+        """
         now = self._clock()
         try:
-            os.utime(path, (now, now))
+            if not 0 <= now - path.stat().st_mtime < YOUNG_S:
+                os.utime(path, (now, now))
         except FileNotFoundError:
             return False
         return True
@@ -204,6 +237,14 @@ def _refusal(error: OSError) -> StorageFullError | QueueUnavailableError:
     return QueueUnavailableError(
         f"The folder for pictures cannot be written: {error.strerror}.", retry_after=RETRY_AFTER_S
     )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _moved(path: Path, to: Path) -> bool:

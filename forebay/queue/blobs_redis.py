@@ -80,6 +80,9 @@ class RedisBlobs:
                 raise _full() from error
         return sha256
 
+    async def settle(self, sha256s: Sequence[str]) -> None:
+        """Return at once: a picture is as safe as the tasks beside it."""
+
     async def get(self, sha256: str, tenant: Tenant = DEFAULT_TENANT) -> bytes:
         """Return the bytes, verified.
 
@@ -112,6 +115,10 @@ class HeldBlobs:
         """Claim, then store. Raises StorageFullError, QueueUnavailableError; nothing was kept."""
         await self._claims.hold([hashlib.sha256(content).hexdigest()], tenant)
         return await self._store.put(content, tenant)
+
+    async def settle(self, sha256s: Sequence[str]) -> None:
+        """Return when they are safe. Raises StorageFullError, QueueUnavailableError."""
+        await self._store.settle(sha256s)
 
     async def get(self, sha256: str, tenant: Tenant = DEFAULT_TENANT) -> bytes:
         """Return the bytes. Raises KeyError."""

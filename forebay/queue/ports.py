@@ -575,9 +575,16 @@ class BlobStore(Protocol):
     """
 
     async def put(self, content: bytes, tenant: Tenant = DEFAULT_TENANT) -> str:
-        """Store ``content`` whole or not at all; return its SHA-256 in hex.
+        """Store ``content`` whole or not at all, where readers find it; return its SHA-256 in hex.
 
         Raises StorageFullError or QueueUnavailableError; nothing was kept then.
+        """
+        ...
+
+    async def settle(self, sha256s: Sequence[str]) -> None:
+        """Return when what was put survives what a task in the queue survives.
+
+        Raises StorageFullError or QueueUnavailableError; it may be lost then.
         """
         ...
 

@@ -12,7 +12,7 @@ from forebay.core.stillness import Stillness
 
 log = structlog.get_logger("forebay.supervisor")
 
-ASK_EVERY_S: Final = 2.0
+ASK_EVERY_S: Final = 5.0
 ANSWER_S: Final = 5.0
 
 DEAF_S: Final = 60.0

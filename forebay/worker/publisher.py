@@ -89,6 +89,7 @@ class Publisher:
         self._abort = abort
         self._retry_s = retry_s
         self._journal = journal
+        self._ending: set[LeaseKey] = set()
 
     async def append(self, news: Sequence[TokenDelta | PhaseBegun]) -> None:
         """Publish new text and phases, a task's joined, in one round trip.
@@ -115,7 +116,12 @@ class Publisher:
             return
         self.tally.news += len(outcomes)
         began = time.monotonic()
-        stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
+        ending = {(outcome.task_id, outcome.fence) for outcome in outcomes}
+        self._ending |= ending
+        try:
+            stored = set(await self._persist("finish", lambda: self._queue.finish(outcomes)) or ())
+        finally:
+            self._ending -= ending
         wrote_s = time.monotonic() - began
         for outcome in outcomes:
             key = (outcome.task_id, outcome.fence)
@@ -135,6 +141,13 @@ class Publisher:
             self._abort(key)
         await self._persist("release", lambda: self._queue.release(held))
         self.drop(held, why=why)
+
+    def lost(self, keys: Sequence[LeaseKey]) -> None:
+        """Forget deliveries that the queue no longer knows, but those that it is just told to end.
+
+        Whether these were lost or stored, the answer to that says.
+        """
+        self.drop([key for key in keys if key not in self._ending], why="lost")
 
     async def redeliver(self, keys: Sequence[LeaseKey], *, why: str) -> None:
         """Give back tasks whose delivery came to nothing; it counts against them."""

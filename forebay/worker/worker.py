@@ -344,7 +344,7 @@ class Worker:
         except QueueUnavailableError as error:
             log.warning("queue_unavailable", during="heartbeat", reason=error.message)
             return
-        self.publisher.drop([key for key in keys if key[0] in reply.lost], why="lost")
+        self.publisher.lost([key for key in keys if key[0] in reply.lost])
         for key in keys:
             if key[0] in reply.cancelled and self.held.holds(key):
                 self._engine.abort(run_id(key))

@@ -47,7 +47,7 @@ from forebay.queue.batches import RedisBatches
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.files import RedisFiles
 from forebay.queue.limits import QueueLimits
-from forebay.queue.ports import Lease, Outcome, StreamWrite, TaskError
+from forebay.queue.ports import BlobStore, Lease, Outcome, StreamWrite, TaskError
 from forebay.queue.redis_operator import RedisOperator
 from forebay.queue.redis_queue import RedisQueue
 from forebay.queue.replacements import RedisReplacements
@@ -96,6 +96,7 @@ async def open_door(
     console: ConsoleDesk | None = None,
     spans: Spans = NO_SPANS,
     canary: CanaryDesk | None = None,
+    blobs: BlobStore | None = None,
 ) -> AsyncIterator[Door]:
     queue = RedisQueue(redis, "test", queue_limits)
     await queue.start()
@@ -114,7 +115,7 @@ async def open_door(
             queue=queue,
             operator=RedisOperator(redis, "test", queue_limits),
             streams=streams,
-            blobs=FolderBlobs(folder),
+            blobs=blobs or FolderBlobs(folder),
             images=ImageNormaliser(decoders),
             decoders=decoders,
             profile=PROFILE,

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import door_report, report
+from bench.door_client import at_once, closed
 from bench.door_load import (
     PHOTO_BYTES,
     about,
-    at_once,
-    closed,
     open_loop,
     photo,
     predict_request,
@@ -70,10 +70,12 @@ async def test_every_request_is_counted_with_what_it_got() -> None:
     async with RawServer({"/predict": ok(b"{}")}, other=full).listening() as server:
         url = f"http://127.0.0.1:{server.port}"
         request = predict_request(photo(0), "what")
-        good = await closed(url, [request] * 7, 3)
-        refused = await at_once(url, [request.replace(b"/predict", b"/another")] * 2)
+        good = await asyncio.to_thread(closed, url, [request] * 7, 3)
+        refused = await asyncio.to_thread(
+            at_once, url, [request.replace(b"/predict", b"/another")] * 2
+        )
         some = await open_loop(url, [request], rate=200, seconds=0.2, seed=1)
-    gone = await at_once(url, [request])
+    gone = await asyncio.to_thread(at_once, url, [request])
     assert server.connections == 9 + len(some)
     assert {one.status for one in some} == {200}
     told = about([*good, *refused, *gone])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -73,6 +74,63 @@ async def test_many_at_once_come_back_each_as_itself(blobs: BlobStore) -> None:
 async def _fill(blobs: BlobStore, size: int, stored: list[str]) -> None:
     for _ in range(500):
         stored.append(await blobs.put(os.urandom(size)))
+
+
+async def test_what_is_put_can_be_settled_once_or_often(blobs: BlobStore) -> None:
+    sha256s = [await blobs.put(os.urandom(1000)) for _ in range(3)]
+    await blobs.settle(sha256s)
+    await blobs.settle([*sha256s, *sha256s])
+    await blobs.settle([])
+
+
+# A folder.
+
+
+async def test_a_picture_and_its_name_are_synced_once_readers_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = FolderBlobs(tmp_path)
+    synced: list[tuple[int, bool]] = []
+    sync = os.fsync
+
+    def told(descriptor: int) -> None:
+        path = tmp_path / sha256[:2] / sha256
+        synced.append((os.fstat(descriptor).st_ino, path.exists()))
+        sync(descriptor)
+
+    sha256 = await blobs.put(b"content")
+    monkeypatch.setattr(os, "fsync", told)
+    await blobs.settle([sha256])
+    path = tmp_path / sha256[:2] / sha256
+    assert synced == [(path.stat().st_ino, True), (path.parent.stat().st_ino, True)]
+
+
+async def test_what_a_loss_of_power_left_half_written_is_written_anew(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    sha256 = await blobs.put(b"content")
+    (tmp_path / sha256[:2] / sha256).write_bytes(b"")
+    assert await blobs.put(b"content") == sha256
+    assert await blobs.get(sha256) == b"content"
+
+
+async def test_what_a_sweep_has_in_hand_needs_no_settling(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    sha256 = await blobs.put(b"content")
+    assert await blobs.set_aside(sha256)
+    await blobs.settle([sha256])
+
+
+async def test_a_disk_that_cannot_be_synced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    blobs = FolderBlobs(tmp_path)
+    sha256 = await blobs.put(b"content")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFullError):
+        await blobs.settle([sha256])
 
 
 # Redis.

@@ -67,10 +67,10 @@ async def test_a_full_store_refuses_and_keeps_nothing(tmp_path: Path) -> None:
 async def test_a_full_disk_refuses_and_leaves_nothing_half_written(
     blobs: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_space(descriptor: int) -> None:
+    def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", no_space)
+    monkeypatch.setattr(os, "utime", no_space)  # the last step before it gets its name
     with pytest.raises(StorageFullError):
         await blobs.put(b"x" * 1000)
     assert files(tmp_path) == []

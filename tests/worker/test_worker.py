@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from forebay.core.events import StepStats
 from forebay.core.lifecycle import State
@@ -256,6 +257,45 @@ async def test_work_whose_lease_was_lost_changes_nothing(rig: Rig) -> None:
         said = [entry async for entry in entries]
     begin = max(i for i, entry in enumerate(said) if entry.kind is StreamKind.RESTART)
     assert "".join(entry.text for entry in said[begin:]) == record.text
+
+
+class LateToSay:
+    """A queue that stores results at once and says so only after the next heartbeat's answer."""
+
+    def __init__(self, queue: RedisQueue) -> None:
+        self._queue = queue
+        self._beaten = asyncio.Event()
+        self.lost: list[TaskId] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    async def finish(self, outcomes: Any) -> Any:
+        stored = await self._queue.finish(outcomes)
+        self._beaten.clear()
+        await self._beaten.wait()
+        return stored
+
+    async def heartbeat(self, *args: Any, **more: Any) -> Any:
+        reply = await self._queue.heartbeat(*args, **more)
+        self.lost.extend(reply.lost)
+        asyncio.get_running_loop().call_later(0.02, self._beaten.set)  # once it has been acted on
+        return reply
+
+
+async def test_a_result_that_is_being_stored_is_no_lost_lease(rig: Rig) -> None:
+    rig.queue = late = LateToSay(rig.queue)  # type: ignore[assignment]
+    task_id = await rig.submit("late")
+    with capture_logs() as lines:
+        async with rig.working() as worker:
+            await rig.ended(task_id)
+            async with asyncio.timeout(30):
+                while len(worker.held):
+                    await worker.held.wait_for_drop(1.0)
+    assert set(late.lost) == {task_id}
+    assert [one for one in lines if one["event"] == "lease_dropped"] == []
+    [answered] = [one for one in lines if one["event"] == "task_answered"]
+    assert answered["task_id"] == task_id
 
 
 class UnansweredHeartbeats:

@@ -161,9 +161,9 @@ def hold_files(request: Request, form: FormData, *, digested: bool) -> None:
 
 def _letter_bytes(body: bytes) -> int:
     """Return what a letter of a text in the body may take: the widest one counts for all of it."""
-    if _WIDEST.search(body):
-        return 4
-    return 1 if body.isascii() and b"\\u" not in body else 2
+    if body.isascii() and (b"\\" not in body or b"\\u" not in body):
+        return 1  # a picture's base64, most often: seen in a hundredth of the time of what follows
+    return 4 if _WIDEST.search(body) else 2
 
 
 def let_go(request: HTTPConnection) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from forebay.api.chat_form import LOW_DETAIL_SIDE
 from forebay.api.data_url import picture_in
-from forebay.api.intake import RawPicture, Turn
+from forebay.api.intake import Turn
 from forebay.api.picture_urls import PictureUrl
+from forebay.api.pictures import RawPicture
 from forebay.api.responses.input_form import InputContent, InputImage, InputItem, InputMessage
 from forebay.api.responses.tools_form import CallItem, ResultItem
 from forebay.api.tools_form import read_call
