@@ -264,7 +264,7 @@ class LateToSay:
 
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
-        self._beaten = asyncio.Event()
+        self._stored, self._beaten = asyncio.Event(), asyncio.Event()
         self.lost: list[TaskId] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -272,14 +272,16 @@ class LateToSay:
 
     async def finish(self, outcomes: Any) -> Any:
         stored = await self._queue.finish(outcomes)
-        self._beaten.clear()
+        self._stored.set()
         await self._beaten.wait()
         return stored
 
     async def heartbeat(self, *args: Any, **more: Any) -> Any:
+        is_next = self._stored.is_set()
         reply = await self._queue.heartbeat(*args, **more)
         self.lost.extend(reply.lost)
-        asyncio.get_running_loop().call_later(0.02, self._beaten.set)  # once it has been acted on
+        if is_next:
+            asyncio.get_running_loop().call_later(0.02, self._beaten.set)  # it was acted on
         return reply
 
 
