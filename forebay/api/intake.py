@@ -228,7 +228,7 @@ async def _settled_and_enqueued(
         raise
     try:
         await settling
-    except ForebayError:
+    except Exception:
         if enqueued.fresh:  # its client hears that it was not taken
             await services.queue.cancel(enqueued.task_id)
         raise
