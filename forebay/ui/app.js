@@ -76,6 +76,7 @@ function fetchTheRest() {
 }
 
 applyWords();
+onLanguage(applyWords);
 const question = new Question(() => use((desk) => desk.ask()));
 onLanguage(() => question.render());
 followChoices();
