@@ -58,7 +58,7 @@ def later(page: str) -> set[Path]:
 
 def loaded(page: str) -> set[Path]:
     """Return the page and every script, style and icon of it."""
-    html = PRELOAD.sub("", parts(page)[0])
+    html = PRELOAD.sub("", (UI / page).read_text(encoding="utf-8"))
     files = {UI / name for name in re.findall(r'(?:src|href)="ui/([^"]+)"', html)}
     return {UI / page} | files | start(page) | later(page)
 

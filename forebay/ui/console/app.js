@@ -16,7 +16,8 @@ class Console {
   #app = h("div", { class: "app" });
   /** @type {import("./desk.js").Desk | null} */
   #desk = null;
-  #charts = fetchTheRest();
+  /** Styles and the charts, without which nothing of a session is shown. */
+  #rest = fetchTheRest();
 
   async start() {
     document.getElementById("app")?.replaceWith(this.#app);
@@ -41,7 +42,7 @@ class Console {
   }
 
   async #open() {
-    await this.#charts;
+    await this.#rest;
     const { Desk } = await import("./desk.js");
     if (!this.#session.key) return; // it ended meanwhile
     this.#words();
@@ -67,18 +68,25 @@ class Console {
 
 /**
  * Asks for all that a session shows at once; else each part is known only from the one before.
- * @returns {Promise<void>} which ends when the charts' script, no module, has run
+ * @returns {Promise<void>} which ends when its styles are in force and the charts' script, no module, has run
  */
-function fetchTheRest() {
+async function fetchTheRest() {
   const rest = document.querySelector("template#rest");
-  const content = rest instanceof HTMLTemplateElement ? rest.content : new DocumentFragment();
-  const script = content.querySelector("script");
-  const ran = new Promise((resolve, reject) => {
-    script?.addEventListener("load", resolve);
-    script?.addEventListener("error", () => reject(new Error("the charts' script did not come")));
+  if (!(rest instanceof HTMLTemplateElement)) throw new Error("the page has no rest");
+  const needed = [...rest.content.querySelectorAll("script, link[rel=stylesheet]")].map(loaded);
+  document.head.append(rest.content);
+  await Promise.all(needed);
+}
+
+/**
+ * @param {Element} file
+ * @returns {Promise<void>}
+ */
+function loaded(file) {
+  return new Promise((resolve, reject) => {
+    file.addEventListener("load", () => resolve());
+    file.addEventListener("error", () => reject(new Error(`no ${file.getAttribute("src") ?? file.getAttribute("href")}`)));
   });
-  document.head.append(content);
-  return ran.then(() => {});
 }
 
 void new Console().start();
