@@ -2,9 +2,10 @@
 
     python -m bench.page --json FILE [--loads N] [--page console]
 
-Usable: every script has run and the page's keys and buttons do what they say (the page's own mark
-`usable`), counted from the start of the navigation. Each load is a fresh browser context on a
-loopback: nothing is in a cache. The stack is idle.
+Usable: the page's keys and buttons do what they say (the page's own mark `usable`). Whole: what
+they do it with is there too (`whole`); what a person did before waits until then. Both are counted
+from the start of the navigation. Each load is a fresh browser context on a loopback: nothing is in
+a cache. The stack is idle.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from bench.statistics import percentile
 from scripts.chromium import FLAGS, chromium_path
 from scripts.running_stack import running_stack
 
-_TIMES = """() => {
+_TIMES = """async () => {
+    const marked = (name) => new Promise((resolve) => {
+        const look = (seen) => seen.getEntriesByName(name).forEach((one) => resolve(one.startTime));
+        new PerformanceObserver(look).observe({ type: "mark", buffered: true });
+    });
+    const usable = await marked("usable"), whole = await marked("whole");
     const [load] = performance.getEntriesByType("navigation");
-    const [usable] = performance.getEntriesByName("usable");
     const files = performance.getEntriesByType("resource");
+    const before = files.filter((file) => file.responseEnd <= usable);
     const bytes = files.reduce((sum, file) => sum + file.encodedBodySize, load.encodedBodySize);
-    return [usable.startTime, load.responseStart, files.length, bytes];
+    return [usable, whole, load.responseStart, before.length, files.length, bytes];
 }"""
 
 
@@ -49,9 +55,10 @@ def main() -> None:
         browser.close()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    usable = [one["usable_ms"] for one in loads]
-    median, worst = percentile(usable, 0.5), max(usable)
-    print(f"usable after {median:.0f} ms (median of {len(usable)}), {worst:.0f} ms at worst")
+    for moment in ("usable", "whole"):
+        times = [one[f"{moment}_ms"] for one in loads]
+        median, worst = percentile(times, 0.5), max(times)
+        print(f"{moment} after {median:.0f} ms (median of {len(times)}), {worst:.0f} ms at worst")
 
 
 def load(browser: Browser, url: str) -> dict[str, float]:
@@ -59,10 +66,16 @@ def load(browser: Browser, url: str) -> dict[str, float]:
     context = browser.new_context()
     page = context.new_page()
     page.goto(url)
-    page.wait_for_function("performance.getEntriesByName('usable').length > 0")
-    usable, first, files, size = page.evaluate(_TIMES)
+    usable, whole, first, before, files, size = page.evaluate(_TIMES)
     context.close()
-    return {"usable_ms": usable, "first_byte_ms": first, "files": files, "bytes": size}
+    return {
+        "usable_ms": usable,
+        "whole_ms": whole,
+        "first_byte_ms": first,
+        "files_before_usable": before,
+        "files": files,
+        "bytes": size,
+    }
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def main() -> None:
             take_page(browser, stack.url, "page.zh-CN", "zh-CN", "light", (1280, 800))
             take_page(browser, stack.url, "page-dark", "en-US", "dark", (1280, 800))
             take_page(browser, stack.url, "page-phone.zh-CN", "zh-CN", "dark", (390, 844))
+            take_review(browser, stack.url, "page-review", "en-US")
             take_review(browser, stack.url, "page-review.zh-CN", "zh-CN")
         take_console(browser, IMAGES)
         take_demo(browser)

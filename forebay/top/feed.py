@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -73,7 +74,8 @@ class Feed:
     async def act(self, worker_id: str, action: str) -> str | None:
         """Drain or undrain a worker; return why that was refused, None where it was not."""
         try:
-            reply = await self._http.post(f"/v1/admin/workers/{worker_id}/{action}")
+            path = f"/v1/admin/workers/{quote(worker_id, safe='')}/{action}"
+            reply = await self._http.post(path)
             return None if reply.is_success else _told(reply)
         except httpx.HTTPError as error:
             return _why(error)

@@ -1,5 +1,5 @@
 // @ts-check
-/** A picture from the camera. Where the page has no right to one, there is no button for it. */
+/** A picture from the camera. */
 
 import { byId } from "./dom.js";
 import { text } from "./i18n.js";
@@ -20,8 +20,6 @@ export class Camera {
   /** @param {(file: File) => void} take called with each picture */
   constructor(take) {
     this.#take = take;
-    byId("camera", HTMLButtonElement).hidden = !navigator.mediaDevices;
-    byId("camera", HTMLButtonElement).addEventListener("click", () => this.open());
     byId("camera-close", HTMLButtonElement).addEventListener("click", () => this.#dialog.close());
     this.#shoot.addEventListener("click", () => void this.#picture());
     this.#other.addEventListener("click", () => {

@@ -29,7 +29,6 @@ export class History {
   constructor(entries, look) {
     this.#entries = entries;
     this.#look = look;
-    byId("history", HTMLButtonElement).addEventListener("click", () => void this.open());
     byId("history-close", HTMLButtonElement).addEventListener("click", () => this.#dialog.close());
     byId("history-json", HTMLButtonElement).addEventListener("click", () => saveAs(asJson(this.#found), "forebay-history.json"));
     byId("history-markdown", HTMLButtonElement).addEventListener("click", () => saveAs(asMarkdown(this.#found), "forebay-history.md"));

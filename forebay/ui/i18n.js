@@ -32,11 +32,10 @@ export function currentLanguage() {
 export function chooseLanguage(chosen) {
   language = chosen;
   remember("language", chosen);
-  applyWords();
   for (const listener of listeners) listener();
 }
 
-/** Has what a script wrote written anew when the language changes. @param {() => void} listener */
+/** Has what is written here written anew when the language changes. @param {() => void} listener */
 export function onLanguage(listener) {
   listeners.push(listener);
 }
@@ -47,7 +46,16 @@ export function onLanguage(listener) {
  * @returns {string}
  */
 export function text(key, values = {}) {
-  return WORDS[language].texts[key].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+  return filled(WORDS[language].texts[key], values);
+}
+
+/**
+ * @param {string} words
+ * @param {Record<string, string | number>} values for the {names} in the words
+ * @returns {string}
+ */
+export function filled(words, values) {
+  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
 /**

@@ -317,6 +317,37 @@ def test_the_number_of_workers_is_changed(admin: Administrator) -> None:
     until(lambda: admin.asks("workers")["stacks"][0]["wanted"] == 1)
 
 
+def test_the_logs_level_is_lowered_for_a_while_and_put_back_by_the_keyboard(
+    admin: Administrator,
+) -> None:
+    page = admin.page
+    admin.goes_to("workers")
+    button = page.locator("#log-level")
+    expect(button).to_have_text("Log: info")
+    button.press("Enter")
+    expect(page.locator("#log-level-wanted")).to_be_focused()
+    expect(page.locator("#log-level-for")).to_be_disabled()
+    page.keyboard.type("debug")
+    expect(page.locator("#log-level-for")).to_be_enabled()
+    page.keyboard.press("Tab")
+    page.keyboard.type("1 h")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")  # over the button that leaves
+    page.keyboard.press("Enter")
+    expect(button).to_have_text(re.compile(r"^Log: debug until \d"))
+    told = admin.asks("log-level")
+    assert (told["level"], told["configured"]) == ("debug", "info")
+    assert 600 < told["until"] - time.time() <= 3_600
+    button.click()
+    page.select_option("#log-level-wanted", "configured")
+    expect(page.locator("#log-level-for")).to_be_disabled()
+    admin.agrees()
+    expect(button).to_have_text("Log: info")
+    assert admin.asks("log-level")["until"] is None
+    deeds = [one for one in admin.asks("audit?limit=50")["data"] if one["action"] == "log.level"]
+    assert [one["target"] for one in deeds] == ["configured", "debug"]
+
+
 def test_a_waiting_task_is_found_its_way_drawn_and_cancelled(
     admin: Administrator, stack: RunningStack
 ) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route, expect
 
 from forebay.config import PACKAGE_FOLDER
 from scripts.running_stack import RunningStack
-from tests.browser.conftest import Visit, open_page
+from tests.browser.conftest import WAIT_MS, Visit, open_page
 from tests.browser.slow_worker import PIECES, frozen_workers, slow_worker
 
 pytestmark = pytest.mark.browser
@@ -321,3 +323,57 @@ def test_the_policy_forbids_what_the_page_does_not_need(visit: Visit) -> None:
     rules = policy.headers["content-security-policy"]
     assert "script-src 'self'" in rules
     assert "unsafe" not in rules
+
+
+@contextmanager
+def without_its_desk(browser: Browser, stack: RunningStack) -> Iterator[tuple[Visit, list[Route]]]:
+    """Open the page as a slow line shows it: usable, and the rest of it still on its way."""
+    context = browser.new_context(locale="en-US")
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/ui/desk.js", hold)
+    page.goto(stack.url, wait_until="commit")
+    page.wait_for_selector("#examples button")
+    while not held:
+        page.wait_for_timeout(50)
+    yield Visit(page, [], []), held
+    context.close()
+
+
+def test_who_is_quicker_than_the_page_is_served_when_it_is_whole(
+    browser: Browser, stack: RunningStack, samples: list[dict[str, str]]
+) -> None:
+    with without_its_desk(browser, stack) as (visit, held):
+        page = visit.page
+        page.click('[data-mode="review"]')
+        expect(page.locator("#question")).not_to_have_value("")
+        page.press("body", "m")  # back to asking
+        expect(page.locator("#question")).to_have_value("")
+        page.click('[data-language="zh"]')
+        expect(page.locator("#send")).to_have_text("提问")
+        expect(page.locator("#send")).to_be_disabled()
+        drop(visit, picture(samples[0]), samples[0]["file"])
+        visit.ask("What is on it, and is anybody quicker than the page?")
+        page.click("#history")
+        assert (visit.state(), page.locator("#history-dialog").is_visible()) == ("empty", False)
+        for route in held:
+            route.continue_()
+        assert visit.outcome() == "done"
+        assert page.locator("#preview-name").inner_text() == samples[0]["file"]
+        assert "quicker than the page" in page.locator("#asked").inner_text()
+        expect(page.locator("#history-dialog")).to_be_visible()
+
+
+def test_a_page_whose_rest_does_not_come_says_that_the_server_is_gone(
+    browser: Browser, stack: RunningStack
+) -> None:
+    with without_its_desk(browser, stack) as (visit, held):
+        for route in held:
+            route.abort()
+        expect(visit.page.locator("#status")).to_have_attribute("data-state", "gone")
+        expect(visit.page.locator("#status-text")).not_to_be_empty()

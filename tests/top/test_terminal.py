@@ -32,6 +32,7 @@ from forebay.ops.live.spread import Spread
 from forebay.queue.connection import connect
 from forebay.queue.embedded import EmbeddedValkey
 from forebay.queue.fleet import DRAIN, Fleet
+from forebay.top.feed import Feed
 from tests.api.door import listening
 
 WAIT_S = 60.0
@@ -170,6 +171,15 @@ async def test_workers_are_seen_drained_and_left(rig: Rig) -> None:
         assert "\x1b[?1049l" in screen.raw, "the screen from before is back"
     finally:
         screen.close()
+
+
+async def test_a_workers_name_is_one_part_of_the_address_whatever_is_in_it(rig: Rig) -> None:
+    name = "rack 7?x=1#%41"
+    await rig.fleet.report(name, _says())
+    async with Feed(rig.url, rig.key) as feed:
+        assert await feed.act(name, "drain") is None
+    assert await rig.fleet.report(name, _says()) == DRAIN
+    assert await rig.report() == "", "no other is meant"
 
 
 async def test_it_speaks_chinese_and_ends_at_an_interrupt(rig: Rig) -> None:

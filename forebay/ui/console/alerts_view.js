@@ -7,7 +7,7 @@ import { h } from "./html.js";
 import { currentLanguage, text, word } from "./i18n.js";
 import { deed } from "./notes.js";
 import { csvOfServer, csvOfTable, part } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { silence, writeLabels } from "./silence_form.js";
 import { deeds, pill, Table } from "./table.js";
 
@@ -25,9 +25,7 @@ const TONES = { critical: "bad", warning: "warn" };
 /** @type {Record<string, import("./types.js").Unit>} */
 const RULE_UNITS = { ratio: "share", seconds: "seconds", rate: "per_second", number: "count" };
 
-export class AlertsView {
-  #context;
-  #poll;
+export class AlertsView extends PolledView {
   #alerts = alertsTable((one) => void this.#silence(one));
   #silences = silencesTable((one, button) => void this.#unsilence(one, button));
   #history = historyTable();
@@ -38,8 +36,7 @@ export class AlertsView {
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
+    super(context, LOOK_MS);
     this.#channels = new ChannelList(context.admin);
     const quiet = h("button", { type: "button", class: "button quiet", id: "new-silence" }, text("silenceNew"));
     quiet.addEventListener("click", () => void this.#silence(null));
@@ -47,7 +44,7 @@ export class AlertsView {
     this.element = h(
       "div",
       { class: "view" },
-      this.#poll.element,
+      this.poll.element,
       part(text("alertsNow"), this.#alerts.element, csvOfTable(this.#alerts, "forebay-alerts-now")),
       h("div", { class: "columns" }, part(text("silences"), this.#silences.element, csvOfTable(this.#silences, "forebay-silences"), quiet), part(text("channels"), this.#channels.element, this.#channels.all)),
       part(text("history"), this.#history.element, csv),
@@ -55,16 +52,8 @@ export class AlertsView {
     );
   }
 
-  show() {
-    return this.#poll.start();
-  }
-
-  hide() {
-    this.#poll.stop();
-  }
-
-  async #look() {
-    const { admin } = this.#context;
+  async look() {
+    const { admin } = this.context;
     const [board, history] = await Promise.all([
       /** @type {Promise<AlertBoard>} */ (admin.get("alerts")),
       /** @type {Promise<{data: Change[]}>} */ (admin.get("alerts/history", { limit: MOST_HISTORY })),
@@ -80,13 +69,13 @@ export class AlertsView {
   /** @param {Alert | null} alert null: nothing is filled in yet */
   async #silence(alert) {
     const about = alert ? { rule: alert.rule, labels: alert.labels } : { rule: "", labels: {} };
-    if (await silence(this.#context.admin, this.#ruleNames, about)) await this.#poll.start();
+    if (await silence(this.context.admin, this.#ruleNames, about)) await this.poll.start();
   }
 
   /** @param {Silence} silence @param {HTMLButtonElement} button */
   async #unsilence({ silence_id: id }, button) {
-    await deed(button, () => this.#context.admin.act("DELETE", `alerts/silences/${encodeURIComponent(id)}`), text("unsilenced"));
-    await this.#poll.start();
+    await deed(button, () => this.context.admin.act("DELETE", `alerts/silences/${encodeURIComponent(id)}`), text("unsilenced"));
+    await this.poll.start();
   }
 }
 

@@ -1,78 +1,40 @@
 // @ts-check
-/** Puts the console together: a session, the stream, one view at a time. */
+/** The console's start: a session, or the form that begins one. What is shown in it comes after. */
 
 import { followTheme } from "../theme.js";
 import { Admin } from "./admin.js";
-import { AlertsView } from "./alerts_view.js";
-import { AuditView } from "./audit_view.js";
-import { CanaryView } from "./canary_view.js";
 import { fill, h } from "./html.js";
 import { chooseLanguage, currentLanguage, LOCALES, text } from "./i18n.js";
-import { KeysView } from "./keys_view.js";
-import { Live } from "./live.js";
-import { LiveView } from "./live_view.js";
-import { placeNotes } from "./notes.js";
-import { Points } from "./points.js";
-import { currentPlace } from "./router.js";
+import { languageSwitch } from "./language_switch.js";
+import { errorBox, placeNotes } from "./notes.js";
 import { Session } from "./session.js";
-import { languageSwitch, Shell } from "./shell.js";
 import { SignIn } from "./sign_in.js";
-import { TasksView } from "./tasks_view.js";
-import { WorkersView } from "./workers_view.js";
-
-/** @typedef {import("./context.js").Context} Context */
-/** @typedef {import("./context.js").View} View */
-/** @typedef {import("./types.js").Point} Point */
-
-/** Points come each second; data are called old when one has not come for so long. */
-const STALE_S = 3;
-const BADGES_MS = 15_000;
-/** @type {Record<string, new (context: Context) => View>} */
-const VIEWS = { live: LiveView, workers: WorkersView, tasks: TasksView, alerts: AlertsView, keys: KeysView, canary: CanaryView, audit: AuditView };
 
 class Console {
   #session = new Session((code) => this.#signIn(code));
   #admin = new Admin(this.#session);
-  #points = new Points();
-  #live = new Live(this.#admin, {
-    onPoint: (point) => this.#take(point),
-    onWorkers: () => this.#view?.onWorkers?.(),
-    onState: (state) => this.#follow(state),
-  });
-  /** @type {Record<string, string>} */
-  #kept = {};
-  /** @type {View | null} */
-  #view = null;
-  /** @type {Shell | null} */
-  #shell = null;
-  /** @type {Point | null} */
-  #newest = null;
-  /** When the newest point came, and how far the server's clock is ahead of this one. */
-  #heardMs = 0;
-  #aheadS = 0;
-  #wasCut = false;
-  /** @type {import("./live.js").StreamState} */
-  #stream = "connecting";
   #app = h("div", { class: "app" });
+  /** @type {import("./desk.js").Desk | null} */
+  #desk = null;
+  /** What a session is shown by. */
+  #rest = fetchTheRest().then(() => import("./desk.js"));
 
-  start() {
+  async start() {
     document.getElementById("app")?.replaceWith(this.#app);
     placeNotes(document.body);
-    addEventListener("hashchange", () => this.#goTo(true));
-    document.addEventListener("visibilitychange", () => document.hidden || this.#tick());
-    setInterval(() => this.#tick(), 1_000);
-    setInterval(() => void this.#badges(), BADGES_MS);
-    if (this.#session.key) this.#open();
+    if (this.#session.key) await this.#open().catch((error) => fill(this.#app, errorBox(error)));
     else this.#signIn("");
-    performance.mark("usable"); // measured by bench/page.py
+    performance.mark("usable"); // both are measured by bench/page.py
+    await this.#rest;
+    performance.mark("whole");
   }
 
   /** @param {string} why */
   #signIn(why) {
-    this.#leave();
+    this.#desk?.leave();
     const form = new SignIn(this.#admin, why, (key) => {
       this.#session.begin(key);
-      this.#open();
+      return this.#open();
     });
     this.#words();
     const theme = h("button", { type: "button", class: "icon-button", hidden: true });
@@ -81,96 +43,51 @@ class Console {
     form.focus();
   }
 
-  #open() {
+  async #open() {
+    const { Desk } = await this.#rest;
+    if (!this.#session.key) return; // it ended meanwhile
     this.#words();
-    this.#shell = new Shell({ onLanguage: (language) => this.#speak(language), onLeave: () => this.#session.end() });
-    fill(this.#app, this.#shell.element);
-    this.#goTo(false);
-    this.#live.start();
-    void this.#badges();
-    this.#tick();
-  }
-
-  /** Ends everything that belongs to a session. */
-  #leave() {
-    this.#live.stop();
-    this.#view?.hide();
-    this.#view = null;
-    this.#shell = null;
-    this.#newest = null;
-    this.#points = new Points();
+    this.#desk ??= new Desk(this.#admin, this.#app, {
+      onLanguage: (language) => this.#speak(language),
+      onLeave: () => this.#session.end(),
+    });
+    this.#desk.open();
   }
 
   /** @param {"en" | "zh"} language */
   #speak(language) {
     chooseLanguage(language);
-    if (!this.#session.key) this.#signIn("");
-    else {
-      this.#view?.hide();
-      this.#open(); // every word is made anew
-    }
+    if (this.#session.key) void this.#open(); // every word is made anew
+    else this.#signIn("");
   }
 
   #words() {
     document.documentElement.lang = LOCALES[currentLanguage()];
     document.title = text("title");
   }
-
-  /** @param {boolean} moved */
-  #goTo(moved) {
-    if (!this.#shell) return;
-    this.#view?.hide();
-    const place = currentPlace();
-    this.#view = new VIEWS[place]({ admin: this.#admin, points: this.#points, nowS: () => this.#nowS(), kept: this.#kept });
-    this.#shell.show(place, this.#view.element, moved);
-    void this.#view.show();
-  }
-
-  /** @param {Point} point */
-  #take(point) {
-    this.#newest = point;
-    this.#heardMs = Date.now();
-    this.#aheadS = point.at - this.#heardMs / 1_000;
-    this.#points.add(point);
-    this.#tick();
-  }
-
-  /** @param {import("./live.js").StreamState} state */
-  #follow(state) {
-    this.#stream = state;
-    if (state === "cut") this.#wasCut = true;
-    if (state === "live" && this.#wasCut) {
-      this.#wasCut = false;
-      void this.#view?.load?.(); // what was missed meanwhile
-    }
-  }
-
-  #tick() {
-    const shell = this.#shell;
-    if (!shell) return;
-    const ageS = this.#newest ? (Date.now() - this.#heardMs) / 1_000 : null;
-    const stale = ageS === null || ageS > STALE_S;
-    shell.tellStream(this.#stream, ageS, stale && ageS !== null);
-    if (this.#newest && !stale) shell.light.show(this.#newest.light);
-    else shell.light.lost(ageS);
-    this.#view?.tick?.(this.#nowS());
-  }
-
-  /** @returns {number} the server's time, as far as it is known */
-  #nowS() {
-    return Date.now() / 1_000 + this.#aheadS;
-  }
-
-  async #badges() {
-    if (!this.#shell || document.hidden) return;
-    try {
-      const board = /** @type {import("./types.js").AlertBoard} */ (await this.#admin.get("alerts"));
-      const firing = board.data.filter((one) => one.state === "firing" && !one.silenced).length;
-      this.#shell?.badge("alerts", firing, text("alertsFiring", { count: firing }));
-    } catch (error) {
-      console.warn("no count of alerts:", error); // the stream says that the server is away
-    }
-  }
 }
 
-new Console().start();
+/**
+ * Asks for all that a session shows at once; else each part is known only from the one before.
+ * @returns {Promise<void>} which ends when its styles are in force and the charts' script, no module, has run
+ */
+async function fetchTheRest() {
+  const rest = document.querySelector("template#rest");
+  if (!(rest instanceof HTMLTemplateElement)) throw new Error("the page has no rest");
+  const needed = [...rest.content.querySelectorAll("script, link[rel=stylesheet]")].map(loaded);
+  document.head.append(rest.content);
+  await Promise.all(needed);
+}
+
+/**
+ * @param {Element} file
+ * @returns {Promise<void>}
+ */
+function loaded(file) {
+  return new Promise((resolve, reject) => {
+    file.addEventListener("load", () => resolve());
+    file.addEventListener("error", () => reject(new Error(`no ${file.getAttribute("src") ?? file.getAttribute("href")}`)));
+  });
+}
+
+void new Console().start();

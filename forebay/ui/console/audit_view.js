@@ -5,7 +5,7 @@ import { moment } from "./format.js";
 import { h } from "./html.js";
 import { text, word } from "./i18n.js";
 import { csvOfServer } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { pill, Table } from "./table.js";
 
 /** @typedef {import("./context.js").Context} Context */
@@ -15,9 +15,7 @@ const LOOK_MS = 4_000;
 const SHOWN = 200;
 const MOST = 1_000;
 
-export class AuditView {
-  #context;
-  #poll;
+export class AuditView extends PolledView {
   #table = auditTable();
   #search = h("input", { type: "search", id: "audit-search", placeholder: text("filter"), "aria-label": text("filter"), autocomplete: "off" });
   /** @type {Deed[]} */
@@ -25,8 +23,7 @@ export class AuditView {
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
+    super(context, LOOK_MS);
     this.#search.value = context.kept.audit ?? "";
     this.#search.addEventListener("input", () => this.#show());
     const csv = csvOfServer("forebay-audit", () => context.admin.csv("audit", { limit: MOST }));
@@ -34,28 +31,20 @@ export class AuditView {
       "div",
       { class: "view" },
       h("div", { class: "toolbar" }, h("p", { class: "summary" }, text("auditNote", { count: SHOWN })), h("span", { class: "spring" }), this.#search, csv),
-      this.#poll.element,
+      this.poll.element,
       h("div", { class: "panel flush" }, this.#table.element),
     );
   }
 
-  show() {
-    return this.#poll.start();
-  }
-
-  hide() {
-    this.#poll.stop();
-  }
-
-  async #look() {
-    const answer = /** @type {{data: Deed[]}} */ (await this.#context.admin.get("audit", { limit: SHOWN }));
+  async look() {
+    const answer = /** @type {{data: Deed[]}} */ (await this.context.admin.get("audit", { limit: SHOWN }));
     this.#found = answer.data;
     this.#show();
   }
 
   #show() {
     const wanted = this.#search.value.trim().toLowerCase();
-    this.#context.kept.audit = wanted;
+    this.context.kept.audit = wanted;
     this.#table.show(this.#found.filter((one) => [word("actions", one.action), ...Object.values(one)].join(" ").toLowerCase().includes(wanted)));
   }
 }

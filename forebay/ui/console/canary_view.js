@@ -8,7 +8,7 @@ import { fill, h, say } from "./html.js";
 import { text, word } from "./i18n.js";
 import { deed } from "./notes.js";
 import { csvOfTable, part } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { pill, Table } from "./table.js";
 
 /** @typedef {import("./context.js").Context} Context */
@@ -22,9 +22,7 @@ const LOGGED = 100;
 const ROLLBACK = "rollback";
 const QUICK = [0, 0.01, 0.05, 0.25, 0.5, 1];
 
-export class CanaryView {
-  #context;
-  #poll;
+export class CanaryView extends PolledView {
   #groups = groupsTable();
   #log = logTable();
   #share = 0;
@@ -39,8 +37,7 @@ export class CanaryView {
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
+    super(context, LOOK_MS);
     this.#slider.addEventListener("input", () => this.#move(Number(this.#slider.value) / 100));
     this.#apply.addEventListener("click", () => void this.#set());
     const quick = QUICK.map((share) => {
@@ -53,22 +50,14 @@ export class CanaryView {
     this.element = h(
       "div",
       { class: "view" },
-      this.#poll.element,
+      this.poll.element,
       h("div", { class: "columns uneven" }, part(text("canaryNow"), this.#groups.element, csvOfTable(this.#groups, "forebay-canary-groups")), part(text("canaryShare"), desk)),
       part(text("canaryLog"), this.#log.element, csvOfTable(this.#log, "forebay-canary")),
     );
   }
 
-  show() {
-    return this.#poll.start();
-  }
-
-  hide() {
-    this.#poll.stop();
-  }
-
-  async #look() {
-    const { admin } = this.#context;
+  async look() {
+    const { admin } = this.context;
     const [now, log] = await Promise.all([
       /** @type {Promise<CanaryNow>} */ (admin.get("canary")),
       /** @type {Promise<{data: CanaryChange[]}>} */ (admin.get("canary/log", { limit: LOGGED })),
@@ -113,9 +102,9 @@ export class CanaryView {
       harm: true,
     }));
     if (!sure) return;
-    await deed(this.#apply, () => this.#context.admin.act("PUT", "canary", { share }), text("canarySet", { share: withUnit(share, "share") }));
+    await deed(this.#apply, () => this.context.admin.act("PUT", "canary", { share }), text("canarySet", { share: withUnit(share, "share") }));
     this.#moved = false;
-    await this.#poll.start();
+    await this.poll.start();
   }
 }
 

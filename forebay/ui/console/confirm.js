@@ -1,6 +1,7 @@
 // @ts-check
 /** Dialogs: one that asks before a deed that hurts, and ones with a form. */
 
+import { seconds } from "./format.js";
 import { h } from "./html.js";
 import { text } from "./i18n.js";
 
@@ -76,4 +77,14 @@ export function field(label, control, hint = "") {
     control,
     hint && h("small", { id: `${id}-hint` }, hint),
   );
+}
+
+/**
+ * @param {string} id
+ * @param {readonly number[]} choicesS
+ * @param {number} firstS the one that is chosen at first
+ * @returns {HTMLSelectElement} how long something lasts, in seconds
+ */
+export function durations(id, choicesS, firstS) {
+  return h("select", { id }, ...choicesS.map((one) => h("option", { value: one, selected: one === firstS }, seconds(one))));
 }

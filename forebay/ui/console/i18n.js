@@ -1,40 +1,17 @@
 // @ts-check
 /** The console's words in two languages. The choice is the same as the other page's. */
 
-import { recall, remember } from "../memory.js";
-import { en as pageEn } from "../words.en.js";
-import { zh as pageZh } from "../words.zh.js";
+import { currentLanguage, errorWords as sharedWords, filled } from "../i18n.js";
 import { en } from "./words.en.js";
 import { zh } from "./words.zh.js";
 
-/** @typedef {"en" | "zh"} Language */
+export { chooseLanguage, currentLanguage } from "../i18n.js";
+
 /** @typedef {keyof typeof en.texts} TextKey */
 /** @typedef {Exclude<keyof typeof en, "texts">} TableName */
 
 const WORDS = { en, zh };
-const ERRORS = { en: pageEn.errors, zh: pageZh.errors };
 export const LOCALES = { en: "en-GB", zh: "zh-CN" };
-
-/** @type {Language} */
-let language = firstLanguage();
-
-/** @returns {Language} the remembered choice, else the browser's */
-function firstLanguage() {
-  const remembered = recall("language");
-  if (remembered === "en" || remembered === "zh") return remembered;
-  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
-}
-
-/** @returns {Language} */
-export function currentLanguage() {
-  return language;
-}
-
-/** @param {Language} chosen */
-export function chooseLanguage(chosen) {
-  language = chosen;
-  remember("language", chosen);
-}
 
 /**
  * @param {TextKey} key
@@ -42,7 +19,7 @@ export function chooseLanguage(chosen) {
  * @returns {string}
  */
 export function text(key, values = {}) {
-  return fill(WORDS[language].texts[key], values);
+  return filled(WORDS[currentLanguage()].texts[key], values);
 }
 
 /**
@@ -53,8 +30,8 @@ export function text(key, values = {}) {
  * @returns {string} the code itself where this page, older than its server, has no word for it
  */
 export function word(table, code, values = {}) {
-  const words = /** @type {Record<string, string>} */ (WORDS[language][table]);
-  return Object.hasOwn(words, code) ? fill(words[code], values) : code;
+  const words = /** @type {Record<string, string>} */ (WORDS[currentLanguage()][table]);
+  return Object.hasOwn(words, code) ? filled(words[code], values) : code;
 }
 
 /**
@@ -62,16 +39,7 @@ export function word(table, code, values = {}) {
  * @returns {{title: string, mend: string} | null}
  */
 export function errorWords(code) {
-  const own = /** @type {Record<string, readonly string[]>} */ (WORDS[language].errors);
-  const shared = /** @type {Record<string, readonly string[]>} */ (ERRORS[language]);
-  const found = Object.hasOwn(own, code) ? own[code] : shared[code];
-  return found ? { title: found[0], mend: found[1] } : null;
-}
-
-/**
- * @param {string} words
- * @param {Record<string, string | number>} values
- */
-function fill(words, values) {
-  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+  const own = /** @type {Record<string, readonly string[]>} */ (WORDS[currentLanguage()].errors);
+  if (!Object.hasOwn(own, code)) return sharedWords(code);
+  return { title: own[code][0], mend: own[code][1] };
 }

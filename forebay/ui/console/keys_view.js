@@ -9,7 +9,7 @@ import { askForNewKey, showKeyOnce } from "./key_form.js";
 import { limitRows, limitsTable, tenantsTable } from "./limits.js";
 import { deed } from "./notes.js";
 import { csvOfTable, part } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { deeds, pill, Table } from "./table.js";
 
 /** @typedef {import("./context.js").Context} Context */
@@ -18,38 +18,27 @@ import { deeds, pill, Table } from "./table.js";
 
 const LOOK_MS = 5_000;
 
-export class KeysView {
-  #context;
-  #poll;
+export class KeysView extends PolledView {
   #keys = keysTable((one) => void this.#rotate(one), (one, button) => void this.#revoke(one, button));
   #limits = limitsTable();
   #tenants = tenantsTable();
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
+    super(context, LOOK_MS);
     const create = h("button", { type: "button", class: "button primary", id: "new-key" }, text("keyNew"));
     create.addEventListener("click", () => void this.#create());
     this.element = h(
       "div",
       { class: "view" },
-      this.#poll.element,
+      this.poll.element,
       part(text("keys"), this.#keys.element, csvOfTable(this.#keys, "forebay-keys"), create),
       h("div", { class: "columns uneven" }, part(text("limits"), this.#limits.element, csvOfTable(this.#limits, "forebay-limits")), part(text("tenantsWaiting"), this.#tenants.element, csvOfTable(this.#tenants, "forebay-tenants"))),
     );
   }
 
-  show() {
-    return this.#poll.start();
-  }
-
-  hide() {
-    this.#poll.stop();
-  }
-
-  async #look() {
-    const { admin } = this.#context;
+  async look() {
+    const { admin } = this.context;
     const [keys, limits] = await Promise.all([
       /** @type {Promise<{data: ApiKey[]}>} */ (admin.get("keys")),
       /** @type {Promise<LimitsNow>} */ (admin.get("limits")),
@@ -62,9 +51,9 @@ export class KeysView {
   async #create() {
     const wanted = await askForNewKey();
     if (!wanted) return;
-    const made = await deed(null, () => /** @type {Promise<ApiKey & {key: string}>} */ (this.#context.admin.act("POST", "keys", wanted)), "");
+    const made = await deed(null, () => /** @type {Promise<ApiKey & {key: string}>} */ (this.context.admin.act("POST", "keys", wanted)), "");
     if (made) await showKeyOnce(made.key, made.label);
-    await this.#poll.start();
+    await this.poll.start();
   }
 
   /** @param {ApiKey} key */
@@ -79,17 +68,17 @@ export class KeysView {
     if (!sure) return;
     const path = `keys/${encodeURIComponent(key.id)}/rotate`;
     const body = { overlap_s: Number(hours.value) * 3_600 };
-    const made = await deed(null, () => /** @type {Promise<{key: string}>} */ (this.#context.admin.act("POST", path, body)), "");
+    const made = await deed(null, () => /** @type {Promise<{key: string}>} */ (this.context.admin.act("POST", path, body)), "");
     if (made) await showKeyOnce(made.key, key.label);
-    await this.#poll.start();
+    await this.poll.start();
   }
 
   /** @param {ApiKey} key @param {HTMLButtonElement} button */
   async #revoke(key, button) {
     const sure = await ask({ title: text("revokeTitle", { label: key.label }), detail: text("revokeDetail"), action: text("revoke"), harm: true });
     if (!sure) return;
-    await deed(button, () => this.#context.admin.act("DELETE", `keys/${encodeURIComponent(key.id)}`), text("revoked", { label: key.label }));
-    await this.#poll.start();
+    await deed(button, () => this.context.admin.act("DELETE", `keys/${encodeURIComponent(key.id)}`), text("revoked", { label: key.label }));
+    await this.poll.start();
   }
 }
 

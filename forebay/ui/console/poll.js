@@ -52,3 +52,26 @@ export class Poll {
     fill(this.element, error !== null && errorBox(error));
   }
 }
+
+/** A view that asks the server again and again while it is in sight. */
+export class PolledView {
+  /**
+   * @param {import("./context.js").Context} context
+   * @param {number} everyMs
+   */
+  constructor(context, everyMs) {
+    this.context = context;
+    this.poll = new Poll(() => this.look(), everyMs);
+  }
+
+  show() {
+    return this.poll.start();
+  }
+
+  hide() {
+    this.poll.stop();
+  }
+
+  /** Asks, and shows what the server says; each view has its own. @returns {Promise<void>} */
+  async look() {}
+}

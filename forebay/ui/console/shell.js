@@ -4,7 +4,8 @@
 import { followTheme } from "../theme.js";
 import { ago, clock, seconds } from "./format.js";
 import { fill, h, icon, say } from "./html.js";
-import { currentLanguage, LOCALES, text } from "./i18n.js";
+import { text } from "./i18n.js";
+import { languageSwitch } from "./language_switch.js";
 import { LightView } from "./light.js";
 import { PLACES } from "./router.js";
 
@@ -107,14 +108,4 @@ function themeButton() {
   const button = h("button", { type: "button", class: "icon-button", id: "theme", "aria-label": text("theme"), title: text("theme") }, icon(THEME_ICON));
   followTheme(button);
   return button;
-}
-
-/** @param {(language: "en" | "zh") => void} choose */
-export function languageSwitch(choose) {
-  const choice = (/** @type {"en" | "zh"} */ language, /** @type {string} */ name) => {
-    const button = h("button", { type: "button", lang: LOCALES[language], "data-language": language, "aria-pressed": String(language === currentLanguage()) }, name);
-    button.addEventListener("click", () => choose(language));
-    return button;
-  };
-  return h("div", { class: "switch", role: "group", "aria-label": text("language") }, choice("zh", "中文"), choice("en", "English"));
 }

@@ -22,7 +22,7 @@ export class SignIn {
   /**
    * @param {Admin} admin
    * @param {string} why the code that ended the session before, "" for none
-   * @param {(key: string) => void} done
+   * @param {(key: string) => Promise<void>} done told of a key that is good
    */
   constructor(admin, why, done) {
     this.#admin = admin;
@@ -57,7 +57,7 @@ export class SignIn {
     try {
       if (!/^[!-~]+$/.test(key)) throw new ApiError("", { code: "unauthorized" }); // no header could hold it
       await this.#admin.tryKey(key);
-      this.#done(key);
+      await this.#done(key);
     } catch (error) {
       this.#refuse(error);
     } finally {

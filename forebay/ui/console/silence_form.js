@@ -1,8 +1,7 @@
 // @ts-check
 /** Asks what is to be silent, for how long, and why. */
 
-import { ask, field } from "./confirm.js";
-import { seconds } from "./format.js";
+import { ask, durations, field } from "./confirm.js";
 import { h } from "./html.js";
 import { text, word } from "./i18n.js";
 import { deed } from "./notes.js";
@@ -22,12 +21,12 @@ export async function silence(admin, rules, { rule, labels }) {
   const rulesField = h("select", { id: "silence-rule" }, h("option", { value: "" }, text("everyRule")),
     ...rules.map((name) => h("option", { value: name, selected: name === rule }, word("alerts", name))));
   const labelsField = h("input", { type: "text", id: "silence-labels", value: writeLabels(labels), autocomplete: "off", spellcheck: "false", placeholder: "gpu=0" });
-  const forField = h("select", { id: "silence-for" }, ...DURATIONS_S.map((one) => h("option", { value: one, selected: one === FIRST_S }, seconds(one))));
+  const forField = durations("silence-for", DURATIONS_S, FIRST_S);
   const reasonField = h("input", { type: "text", id: "silence-reason", maxlength: 200, autocomplete: "off" });
   const fields = [
     field(text("rule"), rulesField),
     field(text("labels"), labelsField, text("labelsHint")),
-    field(text("silenceFor"), forField),
+    field(text("duration"), forField),
     field(text("reason"), reasonField),
   ];
   if (!(await ask({ title: text("silenceTitle"), detail: text("silenceDetail"), action: text("silence"), fields }))) return false;

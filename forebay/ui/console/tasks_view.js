@@ -7,7 +7,7 @@ import { fill, h, say } from "./html.js";
 import { text, word } from "./i18n.js";
 import { deed } from "./notes.js";
 import { csvOfServer } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { deeds, pill, Table } from "./table.js";
 import { TaskPane } from "./task_pane.js";
 import { canCancel, cancelTask, forgetTask, replayTask, TONES } from "./task_deeds.js";
@@ -21,9 +21,7 @@ const PAGE = 50;
 const TYPING_MS = 300;
 const STATES = ["", "queued", "running", "delayed", "suspect", "finished", "failed", "cancelled", "expired", "dead"];
 
-export class TasksView {
-  #context;
-  #poll;
+export class TasksView extends PolledView {
   #table;
   #pane;
   #state = h("fieldset", { class: "segments wrap", id: "task-states" });
@@ -38,70 +36,65 @@ export class TasksView {
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
-    this.#pane = new TaskPane(context.admin, () => void this.#poll.start());
+    super(context, LOOK_MS);
+    this.#pane = new TaskPane(context.admin, () => void this.poll.start());
     this.#table = this.#makeTable();
     this.#search.value = context.kept.search ?? "";
     this.#tenant.value = context.kept.tenant ?? "";
     for (const one of [this.#search, this.#tenant]) one.addEventListener("input", () => this.#typed());
     this.#replayAll.addEventListener("click", () => void this.#askReplayAll());
     this.#more.addEventListener("click", () => this.#showMore());
-    this.element = h("div", { class: "view" }, this.#toolbar(), this.#poll.element,
+    this.element = h("div", { class: "view" }, this.#toolbar(), this.poll.element,
       h("div", { class: "panel flush" }, this.#table.element, h("div", { class: "panel-foot" }, this.#partial, this.#more)), this.#pane.element);
   }
 
-  show() {
-    return this.#poll.start();
-  }
-
   hide() {
-    this.#poll.stop();
+    super.hide();
     this.#pane.close();
   }
 
   #toolbar() {
     const choices = STATES.map((state) => {
-      const choice = h("input", { type: "radio", name: "state", value: state, checked: state === (this.#context.kept.state ?? "") });
+      const choice = h("input", { type: "radio", name: "state", value: state, checked: state === (this.context.kept.state ?? "") });
       choice.addEventListener("change", () => this.#choose(state));
       return h("label", {}, choice, h("span", {}, state ? word("taskStates", state) : text("all")));
     });
     fill(this.#state, h("legend", { class: "unseen" }, text("state")), ...choices);
-    const csv = csvOfServer("forebay-tasks", () => this.#context.admin.csv("tasks", { ...this.#query(), limit: 100 }));
+    const csv = csvOfServer("forebay-tasks", () => this.context.admin.csv("tasks", { ...this.#query(), limit: 100 }));
     return h("div", { class: "toolbar" }, this.#state, h("span", { class: "spring" }), this.#search, this.#tenant, this.#replayAll, csv);
   }
 
   /** @param {string} state */
   #choose(state) {
-    this.#context.kept.state = state;
+    this.context.kept.state = state;
     this.#anew();
   }
 
   #typed() {
     clearTimeout(this.#typing);
     this.#typing = setTimeout(() => {
-      this.#context.kept.search = this.#search.value.trim();
-      this.#context.kept.tenant = this.#tenant.value.trim();
+      this.context.kept.search = this.#search.value.trim();
+      this.context.kept.tenant = this.#tenant.value.trim();
       this.#anew();
     }, TYPING_MS);
   }
 
   #anew() {
     this.#pages = 1;
-    void this.#poll.start();
+    void this.poll.start();
   }
 
   #showMore() {
     this.#pages += 1;
-    void this.#poll.start();
+    void this.poll.start();
   }
 
   #query() {
-    const { state = "", search = "", tenant = "" } = this.#context.kept;
+    const { state = "", search = "", tenant = "" } = this.context.kept;
     return { state, q: search, tenant };
   }
 
-  async #look() {
+  async look() {
     const query = this.#query();
     /** @type {Task[]} */
     const found = [];
@@ -109,7 +102,7 @@ export class TasksView {
     let after = "";
     let partial = false;
     for (let page = 0; page < this.#pages && after !== null; page += 1) {
-      const answer = /** @type {TaskPage} */ (await this.#context.admin.get("tasks", { ...query, limit: PAGE, after }));
+      const answer = /** @type {TaskPage} */ (await this.context.admin.get("tasks", { ...query, limit: PAGE, after }));
       found.push(...answer.data);
       after = answer.next_after;
       partial ||= answer.partial;
@@ -155,8 +148,8 @@ export class TasksView {
 
   #deeds() {
     const subject = (/** @type {Task} */ one) => one.id;
-    const again = () => this.#poll.start();
-    const { admin } = this.#context;
+    const again = () => this.poll.start();
+    const { admin } = this.context;
     return deeds(/** @type {import("./table.js").RowDeed<Task>[]} */ ([
       { name: text("cancelTask"), subject, harm: true, fits: canCancel, act: (one, button) => void cancelTask(admin, one.id, button).then(again) },
       { name: text("replay"), subject, fits: (one) => one.state === "dead", act: (one, button) => void replayTask(admin, one.id, button).then(again) },
@@ -168,8 +161,8 @@ export class TasksView {
     const tenant = this.#tenant.value.trim();
     const sure = await ask({ title: text("replayAllTitle"), detail: text(tenant ? "replayAllOfTenant" : "replayAllDetail", { tenant }), action: text("replayAll") });
     if (!sure) return;
-    await deed(this.#replayAll, () => this.#context.admin.act("POST", "dead-letters/retry", { tenant }), (done) => text(done.more ? "replayedMore" : "replayedAll", { count: done.retried }));
-    void this.#poll.start();
+    await deed(this.#replayAll, () => this.context.admin.act("POST", "dead-letters/retry", { tenant }), (done) => text(done.more ? "replayedMore" : "replayedAll", { count: done.retried }));
+    void this.poll.start();
   }
 }
 

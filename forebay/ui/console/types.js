@@ -73,4 +73,9 @@
  */
 /** @typedef {{at: number, actor: string, action: string, target: string, from: string, outcome: string}} Deed */
 
+/**
+ * What is logged: `until` seconds since the epoch, then `configured` again.
+ * @typedef {{level: string, until: number | null, by: string | null, configured: string}} LogLevel
+ */
+
 export {};

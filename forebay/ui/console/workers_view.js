@@ -5,9 +5,10 @@ import { ask, field } from "./confirm.js";
 import { ago, NOTHING, seconds, withUnit } from "./format.js";
 import { h, say } from "./html.js";
 import { text, word } from "./i18n.js";
+import { LogLevelButton } from "./log_level.js";
 import { deed } from "./notes.js";
 import { csvOfServer } from "./parts.js";
-import { Poll } from "./poll.js";
+import { PolledView } from "./poll.js";
 import { bar, deeds, pill, Table, twoLines } from "./table.js";
 
 /** @typedef {import("./context.js").Context} Context */
@@ -19,12 +20,11 @@ const MOST_WORKERS = 64;
 /** @type {Record<string, string>} */
 const TONES = { ready: "good", starting: "warn", waiting: "warn", draining: "warn", drained: "faint", hung: "bad", gone: "bad" };
 
-export class WorkersView {
-  #context;
-  #poll;
+export class WorkersView extends PolledView {
   #table;
   #scale = h("button", { type: "button", class: "button quiet", id: "scale" }, text("scale"));
   #pause = h("button", { type: "button", class: "button quiet", id: "pause" });
+  #log;
   #summary = h("p", { class: "summary" });
   /** @type {Fleet} */
   #fleet = { data: [], stacks: [] };
@@ -32,31 +32,23 @@ export class WorkersView {
 
   /** @param {Context} context */
   constructor(context) {
-    this.#context = context;
-    this.#poll = new Poll(() => this.#look(), LOOK_MS);
+    super(context, LOOK_MS);
+    this.#log = new LogLevelButton(context.admin);
     this.#table = this.#makeTable();
     this.#scale.addEventListener("click", () => void this.#askScale());
     this.#pause.addEventListener("click", () => void this.#togglePause());
     const csv = csvOfServer("forebay-workers", () => context.admin.csv("workers"));
-    const toolbar = h("div", { class: "toolbar" }, this.#summary, h("span", { class: "spring" }), this.#pause, this.#scale, csv);
-    this.element = h("div", { class: "view" }, toolbar, this.#poll.element, h("div", { class: "panel flush" }, this.#table.element));
-  }
-
-  show() {
-    return this.#poll.start();
-  }
-
-  hide() {
-    this.#poll.stop();
+    const toolbar = h("div", { class: "toolbar" }, this.#summary, h("span", { class: "spring" }), this.#log.element, this.#pause, this.#scale, csv);
+    this.element = h("div", { class: "view" }, toolbar, this.poll.element, h("div", { class: "panel flush" }, this.#table.element));
   }
 
   onWorkers() {
-    void this.#poll.start();
+    void this.poll.start();
   }
 
-  async #look() {
-    const { admin } = this.#context;
-    const [fleet, queue] = await Promise.all([admin.get("workers"), admin.get("queue")]);
+  async look() {
+    const { admin } = this.context;
+    const [fleet, queue] = await Promise.all([admin.get("workers"), admin.get("queue"), this.#log.look()]);
     this.#fleet = fleet;
     this.#paused = Boolean(queue.drained);
     this.#table.show(this.#fleet.data);
@@ -105,8 +97,8 @@ export class WorkersView {
     const { title, detail } = ORDERS[order];
     if (title && !(await ask({ title: text(title, { id: worker.id }), detail: detail && text(detail), action: text(order), harm: order === "restart" }))) return;
     const path = `workers/${encodeURIComponent(worker.id)}/${order}`;
-    await deed(button, () => this.#context.admin.act("POST", path), text("ordered", { deed: text(order), id: worker.id }));
-    void this.#poll.start();
+    await deed(button, () => this.context.admin.act("POST", path), text("ordered", { deed: text(order), id: worker.id }));
+    void this.poll.start();
   }
 
   async #askScale() {
@@ -117,15 +109,15 @@ export class WorkersView {
     if (!(await ask({ title: text("scaleTitle"), detail: text("scaleDetail"), action: text("scale"), fields, harm: false }))) return;
     const wanted = Number(count.value);
     if (wanted < now && !(await ask({ title: text("scaleDownTitle", { from: now, to: wanted }), detail: text("drainDetail"), action: text("scale"), harm: true }))) return;
-    await deed(this.#scale, () => this.#context.admin.act("POST", "workers/scale", { count: wanted }), text("scaled", { count: wanted }));
-    void this.#poll.start();
+    await deed(this.#scale, () => this.context.admin.act("POST", "workers/scale", { count: wanted }), text("scaled", { count: wanted }));
+    void this.poll.start();
   }
 
   async #togglePause() {
     const pausing = !this.#paused;
     if (pausing && !(await ask({ title: text("queuePauseTitle"), detail: text("queuePauseDetail"), action: text("queuePause"), harm: true }))) return;
-    await deed(this.#pause, () => this.#context.admin.act("POST", pausing ? "queue/drain" : "queue/undrain"), text(pausing ? "queuePaused" : "queueGoesOn"));
-    void this.#poll.start();
+    await deed(this.#pause, () => this.context.admin.act("POST", pausing ? "queue/drain" : "queue/undrain"), text(pausing ? "queuePaused" : "queueGoesOn"));
+    void this.poll.start();
   }
 }
 
