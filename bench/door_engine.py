@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from bench.client import ANSWER_TOKENS
-from bench.door_road import questions
+from bench.door_road import WARM_UP, WARM_UP_FROM, questions
 from bench.pictures import SIDE, picture
 from forebay.admission.decode import normalise
 from forebay.admission.header import read_header
@@ -36,8 +36,6 @@ from forebay.core.request import (
 from forebay.worker.engine_port import EnginePort
 from forebay.worker.local import load
 
-_WARM_UP = 4
-
 
 def main() -> None:
     """Measure one burst."""
@@ -49,7 +47,7 @@ def main() -> None:
 
 async def _measure(engine: EnginePort, first: int, count: int) -> float:
     engine.start()
-    await _burst(engine, 900_000, _WARM_UP)
+    await _burst(engine, WARM_UP_FROM, WARM_UP)
     total_s = await _burst(engine, first, count)
     await engine.stop()
     return total_s

@@ -41,6 +41,9 @@ _CHAT_PATH = "/v1/chat/completions"
 _JSON = "application/json"
 _CHAT_HEADERS = {"Cache-Control": "no-store", "Content-Type": _JSON}
 _DONE = b"data: [DONE]\n\n"
+WARM_UP_FROM, WARM_UP = 900_000, 4
+"""Pictures of a burst before those that count, for the road and for the engine alone."""
+
 _WARM_UP = 20
 _PICTURES = 10_000
 
@@ -124,6 +127,7 @@ def pace(plan: DoorPlan, part: str) -> Raw:
         target = Target(server.url, recipe.model)
         fixed = asyncio.run(takes_fixed_length(target))
         target = dataclasses.replace(target, fixed_length=fixed)
+        _whole(at_once(server.url, _posts(target, WARM_UP_FROM, WARM_UP)))  # as the engine alone
         for number in range(plan.sizes.rounds):
             first = (number + 1) * 1000
             road_s = _whole(at_once(server.url, _posts(target, first, count)))
