@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from forebay.api.console.composition import open_console
 from forebay.api.console.csv_form import table
 from forebay.api.console.desk import ConsoleDesk
 from forebay.api.console.feed import MOST_READERS, Feed
+from forebay.api.console.task_view import timeline
 from forebay.config import Settings
 from forebay.core.request import Cost, InferenceRequest, Message, Role, TaskId, Tenant, TextPart
 from forebay.ops.live.columns import KEYS
@@ -304,6 +306,11 @@ async def test_a_tasks_timeline_has_every_delivery(console: Console) -> None:
     times = [one["at"] for one in shown["timeline"]]
     assert times == sorted(times)
     assert "the answer" not in json.dumps(shown)
+    record = await queue.get(task_id)
+    assert record is not None
+    (past,) = record.past
+    at_once = replace(record, past=[replace(past, leased_s=record.leased_s)])  # in one millisecond
+    assert [one["stage"] for one in timeline(at_once)].count("leased") == 2
     assert (await console.get("/tasks/unknown")).json()["error"]["code"] == "task_not_found"
 
 

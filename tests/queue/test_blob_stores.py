@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from forebay.core.errors import PicturesNotHeldError, QueueUnavailableError, StorageFullError
 from forebay.core.request import Tenant
+from forebay.queue import blobs as blobs_module
 from forebay.queue.blobs import FolderBlobs
 from forebay.queue.blobs_redis import HeldBlobs, RedisBlobs, RedisClaims
 from forebay.queue.blobs_s3 import Bucket, S3Blobs
@@ -90,19 +91,20 @@ async def test_a_picture_and_its_name_are_synced_once_readers_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs = FolderBlobs(tmp_path)
-    synced: list[tuple[int, bool]] = []
-    sync = os.fsync
+    synced: list[Path] = []
+    sync = blobs_module._sync
 
-    def told(descriptor: int) -> None:
-        path = tmp_path / sha256[:2] / sha256
-        synced.append((os.fstat(descriptor).st_ino, path.exists()))
-        sync(descriptor)
+    def told(path: Path) -> None:
+        assert path.exists()
+        sync(path)
+        synced.append(path)
 
+    monkeypatch.setattr(blobs_module, "_sync", told)
     sha256 = await blobs.put(b"content")
-    monkeypatch.setattr(os, "fsync", told)
+    assert synced == []
     await blobs.settle([sha256])
     path = tmp_path / sha256[:2] / sha256
-    assert synced == [(path.stat().st_ino, True), (path.parent.stat().st_ino, True)]
+    assert synced == [path, path.parent]
 
 
 async def test_what_a_loss_of_power_left_half_written_is_written_anew(tmp_path: Path) -> None:
@@ -123,12 +125,12 @@ async def test_what_a_sweep_has_in_hand_needs_no_settling(tmp_path: Path) -> Non
 async def test_a_disk_that_cannot_be_synced_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: int) -> None:
+    def full(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     blobs = FolderBlobs(tmp_path)
     sha256 = await blobs.put(b"content")
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(blobs_module, "_sync", full)
     with pytest.raises(StorageFullError):
         await blobs.settle([sha256])
 

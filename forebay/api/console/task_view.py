@@ -63,7 +63,15 @@ def _entries(record: TaskRecord) -> Iterator[Entry]:
 
 def _is_new(record: TaskRecord) -> bool:
     """Whether the last lease is not one that came to nothing, and is told already."""
-    return not record.past or record.leased_s != record.past[-1].leased_s
+    if not record.past:
+        return True
+    last = record.past[-1]
+    # by its number too: two leases may begin within one millisecond
+    return (record.leased_s, record.deliveries, record.worker) != (
+        last.leased_s,
+        last.attempt,
+        last.worker,
+    )
 
 
 def _phases(one: TaskRecord | PastAttempt, worker: str | None, attempt: int) -> Iterator[Entry]:
