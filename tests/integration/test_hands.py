@@ -120,11 +120,12 @@ def test_workers_are_added_and_dismissed_under_load(hands: Hands) -> None:
     hands.until_states("ready", "ready")
     more = hands.stack.submit(BURST, "what of both")
     hands.stack.until(
-        lambda: all(one["leases"] for one in hands.workers().values()), "work for both"
+        lambda: all(one["answered"] for one in hands.workers().values()), "answers of both"
     )
+    last = hands.stack.submit(BURST, "what of fewer hands")
     hands.post("/workers/scale", {"count": 1})
-    see_answered(hands, task_ids)
-    see_answered(hands, more)
+    for some in (task_ids, more, last):
+        see_answered(hands, some)
     hands.until_states("ready")
     (found,) = hands.get("/workers")["stacks"]
     assert (found["id"], found["workers"], found["wanted"]) == (stack, 1, 1)

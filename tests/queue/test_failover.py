@@ -82,6 +82,7 @@ class Load:
             self._running = False
             await asyncio.gather(*senders)
             await self._until(lambda: self._lost(struck) <= set(self._in_doubt(struck)))
+            await self._worked_off()
             worker.cancel()
         return struck
 
@@ -93,6 +94,12 @@ class Load:
             return all(any(f"-{t}" in f"-{one}" for one in fresh) for t in tenants)
 
         await self._until(done)
+
+    async def _worked_off(self) -> None:
+        """Wait for what was taken in, or claimed, by a call whose answer was lost."""
+        async with asyncio.timeout(90):
+            while (depth := await self.queue.depth()).waiting or depth.leased:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     @staticmethod
     async def _until(done: Callable[[], bool]) -> None:
