@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -20,7 +19,8 @@ from forebay.cli_options import AsJson, DataDir, QueueUrl, Sets, settings_of
 from forebay.cli_view import complaints, console, print_json
 from forebay.config import Settings
 from forebay.core.request import DEFAULT_TENANT, Priority, Tenant
-from forebay.queue_here import on_queue, opened_queue
+from forebay.queue.opening import OpenQueue
+from forebay.queue_here import on_queue
 
 T = TypeVar("T")
 DAY_S = 86_400.0
@@ -178,20 +178,19 @@ def _run(
 ) -> T:
     """Do ``work`` on the queue's keys; what changes one is recorded as ``action``."""
 
-    async def main() -> T:
-        async with opened_queue(settings) as opened:
-            pepper_file = settings.pepper_file(settings.data_dir)
-            store = await open_keys(pepper_file, opened.access, settings.queue_name)
-            if action is None:
-                return await work(store)
-            trail = AuditTrail(opened.access, settings.queue_name)
-            async with trail.recorded(deed_of_cli(action, target)) as open_deed:
-                done = await work(store)
-                key = done[0] if isinstance(done, tuple) else done
-                open_deed.target = getattr(key, "key_id", target)
-                return done
+    async def on_keys(opened: OpenQueue) -> T:
+        pepper_file = settings.pepper_file(settings.data_dir)
+        store = await open_keys(pepper_file, opened.access, settings.queue_name)
+        if action is None:
+            return await work(store)
+        trail = AuditTrail(opened.access, settings.queue_name)
+        async with trail.recorded(deed_of_cli(action, target)) as open_deed:
+            done = await work(store)
+            key = done[0] if isinstance(done, tuple) else done
+            open_deed.target = getattr(key, "key_id", target)
+            return done
 
-    return asyncio.run(main())
+    return on_queue(settings, on_keys)
 
 
 def _tell_new(key: ApiKey, text: str, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from forebay.api.call_chunks import CallChunks
 from forebay.api.chat_form import ChatForm, chat_ask, read_chat_form
 from forebay.api.chat_objects import Chunks, completion
 from forebay.api.chat_stream import answer_events
-from forebay.api.dependencies import caller_of, open_door, services_of
+from forebay.api.dependencies import let_in
 from forebay.api.disconnect import CLIENT_CLOSED_REQUEST
 from forebay.api.intake import submit
 from forebay.api.middleware.body_limit import let_go, read_parsed
@@ -54,8 +54,8 @@ class _Asked:
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation that may hold pictures."""
     arrived = time.monotonic()
-    services = await open_door(request, await services_of(request))
-    asked = await _take(request, services, await caller_of(request))
+    services, caller = await let_in(request)
+    asked = await _take(request, services, caller)
     let_go(request)
     taken = asked.taken
     task_id = taken.enqueued.task_id

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from forebay.api.answers import elapsed_ms, failure_of
-from forebay.api.dependencies import CallerOf, ServicesOf, caller_of, open_door, services_of
+from forebay.api.dependencies import CallerOf, ServicesOf, let_in
 from forebay.api.intake import Ask, Turn, submit
 from forebay.api.own_tasks import own_task
 from forebay.api.pictures import RawPicture
@@ -53,8 +53,7 @@ async def predict(request: Request) -> Response:
 
     A list is a field sent several times; an object is JSON.
     """
-    services = await open_door(request, await services_of(request))
-    caller = await caller_of(request)
+    services, caller = await let_in(request)
     enqueued = await submit(services, await _ask(request, services), caller)
     submitted = {
         "status": "submitted",

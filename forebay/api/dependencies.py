@@ -56,5 +56,10 @@ async def open_door(request: Request, services: ServicesOf) -> Services:
     return services
 
 
+async def let_in(request: Request) -> tuple[Services, Caller]:
+    """Return what a plain route works with, and for whom. Raises as the two that it calls."""
+    return await open_door(request, await services_of(request)), await caller_of(request)
+
+
 OpenDoor = Annotated[Services, Depends(open_door)]
 """For routes that put a request into the queue, in place of ``ServicesOf``."""
